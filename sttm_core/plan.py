@@ -1,0 +1,200 @@
+"""Thresholds to decisions: which nodes are kept, which are linked, which chains they form. Integers only, no features."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from .components import released_labels, smallest_labels
+from .quadtree import Quadtree, tree_tensor
+
+if TYPE_CHECKING:
+    from .merge import MergedTokens
+    from .similarity import SimilarityTables
+
+RULES = ("paper", "as_released")
+
+
+@dataclass(frozen=True, eq=False)
+class MergePlan:
+    """What is merged at one pair of thresholds; M nodes kept by the spatial stage become N tokens.
+
+    Attributes:
+        node_frames, node_ids, node_tokens: ``[M]`` int64, frame, quadtree node and output token of each kept node, in
+            scan order (frame, then top-left patch).
+        links: ``[K, 2]`` int64, kept nodes (earlier, later) that were linked; ``link_cosines``: ``[K]`` float32.
+        boxes: ``[N, 5]`` int64, ``t, y0, x0, y1, x1`` of each token's representative, half open, scan order.
+        patch_counts: ``[N]`` int64, patches merged into each token; they sum to ``T*H*W``.
+        member_of: ``[T, H, W]`` int64, the output token that each patch went into.
+    """
+
+    tree: Quadtree
+    num_frames: int
+    tau_spatial: float
+    tau_temporal: float
+    rules: str
+    weighting: str
+    node_frames: torch.Tensor
+    node_ids: torch.Tensor
+    node_tokens: torch.Tensor
+    links: torch.Tensor
+    link_cosines: torch.Tensor
+    boxes: torch.Tensor
+    patch_counts: torch.Tensor
+    member_of: torch.Tensor
+
+    @property
+    def num_tokens(self) -> int:
+        return len(self.boxes)
+
+    @property
+    def num_patches(self) -> int:
+        """Tokens before merging: ``T*H*W``."""
+        return self.num_frames * self.tree.num_patches
+
+    @property
+    def retention(self) -> float:
+        """Share of tokens left after both stages, ``N / (T*H*W)``."""
+        return self.num_tokens / self.num_patches
+
+    @cached_property
+    def tokens_per_frame(self) -> torch.Tensor:
+        """``[T]`` int64: tokens whose representative lies in each frame; they sum to N."""
+        return torch.bincount(self.boxes[:, 0], minlength=self.num_frames)
+
+    @cached_property
+    def member_counts(self) -> torch.Tensor:
+        """``[N]`` int64: kept nodes merged into each token; above 1 it is a chain."""
+        return torch.bincount(self.node_tokens, minlength=self.num_tokens)
+
+    @property
+    def num_chains(self) -> int:
+        """Tokens that join two or more nodes through time."""
+        return int((self.member_counts > 1).sum())
+
+    @property
+    def longest_chain(self) -> int:
+        """Frames spanned by the chain that spans most (1 without any link)."""
+        return int(self.frame_spans.max())
+
+    @cached_property
+    def frame_spans(self) -> torch.Tensor:
+        """``[N]`` int64: number of frames from each token's first member to its last."""
+        last = self.boxes[:, 0].scatter_reduce(0, self.node_tokens, self.node_frames, "amax")
+        return last - self.boxes[:, 0] + 1
+
+    @cached_property
+    def node_boxes(self) -> torch.Tensor:
+        """``[M, 5]`` int64: ``t, y0, x0, y1, x1`` of each node kept by the spatial stage."""
+        boxes = tree_tensor(self.tree, "boxes", self.node_ids.device)[self.node_ids]
+        return torch.cat([self.node_frames[:, None], boxes], dim=1)
+
+    @cached_property
+    def node_of_patch(self) -> torch.Tensor:
+        """``[T, H, W]`` int64: index of the kept node (0..M-1) that covers each patch."""
+        order = torch.arange(len(self.node_ids), device=self.node_ids.device)
+        rank = order.new_full((self.num_frames, self.tree.num_nodes), -1)
+        rank[self.node_frames, self.node_ids] = order
+        ancestors = tree_tensor(self.tree, "ancestors", order.device)  # [levels, H*W], exactly one of them kept
+        return rank[:, ancestors].amax(dim=1).reshape(self.member_of.shape)
+
+    def members(self, token: int) -> torch.Tensor:
+        """``[members, 5]`` boxes (t, y0, x0, y1, x1) of every kept node merged into ``token``, in scan order."""
+        return self.node_boxes[self.node_tokens == token]
+
+    def to(self, device: torch.device | str) -> MergePlan:
+        """The same plan with its arrays on another device."""
+        return MergePlan(*(v.to(device) if isinstance(v, torch.Tensor) else v for v in self._fields()))
+
+    def apply(self, tokens: torch.Tensor) -> MergedTokens:
+        """Average the members' features: ``[T, H, W, C]`` -> ``[N, C]`` in the dtype and on the device of ``tokens``.
+
+        Raises:
+            ValueError: if ``tokens`` do not have this plan's ``T x H x W``.
+        """
+        from .merge import apply_plan  # merge builds on plans, not the other way round
+
+        return apply_plan(self, tokens)
+
+    def _fields(self) -> list:
+        return [getattr(self, name) for name in self.__dataclass_fields__]
+
+    def __repr__(self) -> str:
+        return (
+            f"MergePlan({self.num_tokens} of {self.num_patches} tokens, {self.retention:.1%} kept at "
+            f"tau_S={self.tau_spatial:g}, tau_T={self.tau_temporal:g}, rules={self.rules!r})"
+        )
+
+
+def build_plan(tables: SimilarityTables, tau_spatial: float, tau_temporal: float, rules: str) -> MergePlan:
+    """The plan at these thresholds; comparisons are made in float32, as everywhere (see `SimilarityTables.plan`)."""
+    tau_s, tau_t = check_threshold("tau_spatial", tau_spatial), check_threshold("tau_temporal", tau_temporal)
+    if rules not in RULES:
+        raise ValueError(f"rules must be one of {', '.join(RULES)}, got {rules!r}.")
+    tree, device = tables.tree, tables.device
+    levels = kept_levels(tables.split_minima(rules) < tau_s, tree)  # [T, H*W]
+    ancestors = tree_tensor(tree, "ancestors", device)
+    patches = torch.arange(tree.num_patches, device=device)
+    nodes = ancestors[levels, patches]  # [T, H*W]
+    tops = tree_tensor(tree, "top_left", device)[nodes]  # [T, H*W]: top-left patch of the node that covers each patch
+    is_top = tops == patches
+    node_frames, top_patches = is_top.nonzero(as_tuple=True)  # scan order
+    rank = torch.cumsum(is_top.reshape(-1), 0).sub_(1)  # index of the kept node at each top-left patch
+    rank = rank.view_as(tops).gather(1, tops)  # [T, H*W]: kept node that covers each patch
+    links, cosines = _links(tables, levels, is_top, rank, tau_t)
+    labels = (smallest_labels if rules == "paper" else released_labels)(links[:, 0], links[:, 1], len(node_frames))
+    first = labels == torch.arange(len(labels), device=device)  # representatives, in scan order
+    node_tokens = (torch.cumsum(first, 0) - 1)[labels]
+    node_ids = nodes[node_frames, top_patches]
+    member_of = node_tokens[rank]
+    boxes = torch.cat([node_frames[:, None], tree_tensor(tree, "boxes", device)[node_ids]], dim=1)[first]
+    return MergePlan(
+        tree, tables.num_frames, float(tau_spatial), float(tau_temporal), rules, tables.weighting,
+        node_frames, node_ids, node_tokens, links, cosines,
+        boxes, torch.bincount(member_of.reshape(-1), minlength=len(boxes)),
+        member_of.view(tables.num_frames, tree.height, tree.width),
+    )  # fmt: skip
+
+
+def check_threshold(name: str, value: float) -> float:
+    """``value`` rounded to float32, in which all comparisons are made; ValueError unless it is a finite number."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = math.nan
+    if not math.isfinite(number):
+        raise ValueError(f"{name} must be a finite number, got {value!r}.")
+    return float(np.float32(number))
+
+
+def kept_levels(split: torch.Tensor, tree: Quadtree) -> torch.Tensor:
+    """``[T, H*W]``: level of the node that covers each patch, from ``split [T, internal nodes]`` (paper section 3.1)."""
+    ancestors = tree_tensor(tree, "ancestors", split.device)
+    levels = ancestors.new_full((len(split), tree.num_patches), tree.num_levels - 1)
+    for level in range(tree.num_levels - 1, 0, -1):  # from the root grid down
+        splits_here = split[:, ancestors[level] - tree.num_patches]
+        levels = levels - ((levels == level) & splits_here).long()
+    return levels
+
+
+def _links(
+    tables: SimilarityTables, levels: torch.Tensor, is_top: torch.Tensor, rank: torch.Tensor, tau_t: float
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """``[K, 2]`` kept nodes and ``[K]`` cosines of the linked pairs (paper section 3.2).
+
+    Of two kept nodes that share a patch the finer one lies inside the other, so its top-left patch names the pair once.
+    """
+    if tau_t <= 0:
+        return rank.new_empty(0, 2), tables.pair_cosines.new_empty(0)
+    earlier, later = levels[:-1], levels[1:]
+    names_pair = torch.where(earlier <= later, is_top[:-1], is_top[1:])  # [T-1, H*W]
+    patches = torch.arange(tables.tree.num_patches, device=levels.device)
+    pair = tree_tensor(tables.tree, "pair_index", levels.device)[earlier, later, patches]  # [T-1, H*W]
+    cosines = tables.pair_cosines.gather(1, pair)
+    frame, patch = (names_pair & (cosines >= tau_t)).nonzero(as_tuple=True)
+    return torch.stack([rank[frame, patch], rank[frame + 1, patch]], dim=1), cosines[frame, patch]

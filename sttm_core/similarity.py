@@ -1,0 +1,215 @@
+"""Every cosine that the method can ever ask for, from small Gram matrices (algorithm, section 5).
+
+A node's feature is a fixed weighted sum ``v_a = w_a^T X`` of the patches of its cell, so all dot products between nodes
+of a cell follow from the Gram matrix of its patches, within a frame and between consecutive frames. One pass over the
+features makes the tables; thresholds, plans and budgets then work on the tables alone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import lru_cache
+
+import torch
+
+from .plan import MergePlan, build_plan
+from .quadtree import Quadtree, shared_tree, tree_tensor
+
+WEIGHTINGS = ("nodes", "patches")
+CHUNK_BYTES = 64 * 2**20  # float32 features worked on at a time
+
+
+@dataclass(frozen=True, eq=False)
+class SimilarityTables:
+    """Cosines of one video's tokens; everything that a plan is made from.
+
+    Attributes:
+        tree: the grid they belong to.
+        child_min: ``[T, internal nodes]`` float32, the lowest cosine of a node with any of its children.
+        child_min_released: the same, with the released code's extra comparison of border nodes (``rules="as_released"``).
+        pair_cosines: ``[T-1, pairs]`` float32, cosine of ``tree.pairs`` between frame t and t+1.
+        weighting: ``"nodes"`` or ``"patches"``, how node features are averaged.
+    """
+
+    tree: Quadtree
+    child_min: torch.Tensor
+    child_min_released: torch.Tensor
+    pair_cosines: torch.Tensor
+    weighting: str = "nodes"
+
+    @property
+    def num_frames(self) -> int:
+        return self.child_min.shape[0]
+
+    @property
+    def num_patches(self) -> int:
+        """Tokens before merging: ``T*H*W``."""
+        return self.num_frames * self.tree.num_patches
+
+    @property
+    def device(self) -> torch.device:
+        return self.child_min.device
+
+    @property
+    def nbytes(self) -> int:
+        own = 0 if self.child_min_released is self.child_min else self.child_min_released.nbytes
+        return self.child_min.nbytes + own + self.pair_cosines.nbytes
+
+    def to(self, device: torch.device | str) -> SimilarityTables:
+        """The same tables on another device."""
+        return replace(
+            self,
+            child_min=self.child_min.to(device),
+            child_min_released=self.child_min_released.to(device),
+            pair_cosines=self.pair_cosines.to(device),
+        )
+
+    def split_minima(self, rules: str) -> torch.Tensor:
+        """``[T, internal nodes]``: a node stays whole where this is >= tau_S."""
+        return self.child_min_released if rules == "as_released" else self.child_min
+
+    def plan(self, tau_spatial: float, tau_temporal: float, rules: str = "paper") -> MergePlan:
+        """Decide what is merged at these thresholds. Never touches features (paper sections 3.1 and 3.2).
+
+        Args:
+            tau_spatial: tau_S; a node whose cosine to every child is at least this stays one token. Above 1: no merging.
+            tau_temporal: tau_T; overlapping nodes of consecutive frames at least this similar are linked; <= 0: off.
+            rules: ``"paper"`` or ``"as_released"`` (the authors' published code with its two deviations).
+
+        Raises:
+            ValueError: for a threshold that is not a finite number, or unknown rules.
+        """
+        return build_plan(self, tau_spatial, tau_temporal, rules)
+
+    def __repr__(self) -> str:
+        height, width = self.tree.height, self.tree.width
+        return f"SimilarityTables({self.num_frames} frames of {height}x{width}, {self.nbytes / 2**20:.2f} MiB, {self.device})"
+
+
+def similarity_tables(
+    tokens: torch.Tensor, tree: Quadtree | None = None, *, weighting: str = "nodes"
+) -> SimilarityTables:
+    """One pass over the features: every cosine that any (tau_S, tau_T) will need.
+
+    Args:
+        tokens: ``[T, H, W, C]``, any float dtype, CPU or CUDA.
+        tree: the grid; made for ``H x W`` with ``root_level=1`` if left out.
+        weighting: ``"nodes"`` (mean of the children's means, the paper's) or ``"patches"`` (mean over all patches).
+
+    Raises:
+        ValueError: for a wrong rank, dtype or size, for NaN or infinite values, or an unknown weighting.
+    """
+    tree = check_tokens(tokens, tree)
+    if weighting not in WEIGHTINGS:
+        raise ValueError(f"weighting must be one of {', '.join(WEIGHTINGS)}, got {weighting!r}.")
+    frames = tokens.reshape(tokens.shape[0], tree.num_patches, tokens.shape[-1])  # [T, H*W, C]
+    per_chunk = max(1, CHUNK_BYTES // max(1, tree.cells.patches.size * frames.shape[-1] * 4))
+    parts = [
+        _chunk_tables(frames[start : start + per_chunk + 1], tree, weighting, min(per_chunk, len(frames) - start))
+        for start in range(0, len(frames), per_chunk)
+    ]
+    child_min, released, pair_cosines, norms = (torch.cat(rows) for rows in zip(*parts, strict=True))
+    check_finite(norms, tokens)
+    return SimilarityTables(tree, child_min, released if len(tree.border_nodes) else child_min, pair_cosines, weighting)
+
+
+def check_tokens(tokens: torch.Tensor, tree: Quadtree | None) -> Quadtree:
+    """Validate the shape and dtype of ``tokens`` and return their tree."""
+    if not isinstance(tokens, torch.Tensor):
+        raise ValueError(f"tokens must be a torch.Tensor of shape [T, H, W, C], got {type(tokens).__name__}.")
+    if tokens.ndim != 4:
+        raise ValueError(f"tokens must have 4 dimensions [T, H, W, C], got shape {list(tokens.shape)}.")
+    if not tokens.is_floating_point():
+        raise ValueError(f"tokens must have a floating point dtype, got {tokens.dtype}.")
+    if 0 in tokens.shape:
+        raise ValueError(f"tokens must not be empty, got shape {list(tokens.shape)}.")
+    grid = tuple(tokens.shape[1:3])
+    if tree is None:
+        return shared_tree(*grid, 1)
+    if grid != (tree.height, tree.width):
+        raise ValueError(f"tokens have a {grid[0]}x{grid[1]} grid but the tree is for {tree.height}x{tree.width}.")
+    return tree
+
+
+def check_finite(norms: torch.Tensor, tokens: torch.Tensor) -> None:
+    """Raise ValueError if squared norms show that the features hold NaN or infinity, or overflow float32."""
+    if torch.isfinite(norms).all():
+        return
+    if torch.isfinite(tokens).all():
+        raise ValueError("tokens are too large: their squared norms overflow float32; scale them down.")
+    raise ValueError("tokens hold NaN or infinite values; check the model's outputs.")
+
+
+def _chunk_tables(frames: torch.Tensor, tree: Quadtree, weighting: str, count: int) -> tuple[torch.Tensor, ...]:
+    """Tables of the first ``count`` frames, and of each of them with the next where ``frames`` holds it."""
+    patches = tree_tensor(tree, "cell_patches", frames.device)  # [cells, P]
+    basis = _basis(tree, weighting, frames.device)  # [cells, M, P]
+    x = frames[:, patches].float()  # [F, cells, P, C]
+    within = basis @ (x[:count] @ x[:count].mT) @ basis.mT  # [count, cells, M, M]
+    between = basis @ (x[:-1] @ x[1:].mT) @ basis.mT  # [F-1, cells, M, M]
+    norms = _at(within.diagonal(dim1=-2, dim2=-1).flatten(1), tree, "node_slots")  # [count, nodes]
+    child_min = _child_minima(within, norms, tree)
+    released = _released_minima(frames[:count], child_min, norms, tree, weighting)
+    all_norms = norms
+    if len(x) > count:  # the frame after the chunk gives norms to the last pairs
+        last = basis @ (x[count:] @ x[count:].mT) @ basis.mT
+        all_norms = torch.cat([norms, _at(last.diagonal(dim1=-2, dim2=-1).flatten(1), tree, "node_slots")])
+    return child_min, released, _pair_cosines(between, all_norms, tree), norms
+
+
+def _child_minima(within: torch.Tensor, norms: torch.Tensor, tree: Quadtree) -> torch.Tensor:
+    """``[F, internal nodes]``: lowest cosine of each node with its children; 1 for a node with a single child."""
+    parents, children = tree_tensor(tree, "parents", within.device), tree_tensor(tree, "filled_children", within.device)
+    links = len(parents) - (tree.level_offsets[-1] - tree.level_offsets[-2])  # nodes below the root grid
+    dots = _at(within.flatten(1), tree, "child_slots")  # [F, links]
+    cosines = _cosines(dots, norms[:, parents[:links]], norms[:, :links])
+    minima = cosines[:, children].amin(dim=-1) if tree.num_internal else cosines.new_empty(len(cosines), 0)
+    return torch.where(tree_tensor(tree, "single_child", within.device), 1.0, minima)
+
+
+def _released_minima(
+    frames: torch.Tensor, child_min: torch.Tensor, norms: torch.Tensor, tree: Quadtree, weighting: str
+) -> torch.Tensor:
+    """``child_min`` with border nodes also compared to node (0, 0) of their child grid (algorithm, section 1)."""
+    released = child_min.clone()
+    by_level = _patch_weights(tree, weighting, frames.device)  # [levels, H*W]
+    levels = tree.levels[tree.border_nodes]
+    for level in sorted(set(levels.tolist())):
+        nodes = tree_tensor(tree, "border_nodes", frames.device)[torch.as_tensor(levels == level, device=frames.device)]
+        ancestors = tree_tensor(tree, "ancestors", frames.device)
+        corner = tree.level_offsets[level - 1]
+        under = (ancestors[level - 1] == corner).nonzero().squeeze(1)
+        corner_feature = (frames[:, under].float() * by_level[level - 1, under, None]).sum(1)  # [F, C]
+        patches = torch.isin(ancestors[level], nodes).nonzero().squeeze(1)
+        dots = (frames[:, patches].float() @ corner_feature[:, :, None]).squeeze(-1) * by_level[level, patches]
+        row = torch.searchsorted(nodes, ancestors[level, patches])
+        summed = dots.new_zeros(len(frames), len(nodes)).index_add_(1, row, dots)  # [F, border nodes of the level]
+        cosines = _cosines(summed, norms[:, nodes], norms[:, corner : corner + 1])
+        inner = nodes - tree.num_patches
+        released[:, inner] = torch.minimum(released[:, inner], cosines)
+    return released
+
+
+def _pair_cosines(between: torch.Tensor, norms: torch.Tensor, tree: Quadtree) -> torch.Tensor:
+    earlier, later = tree_tensor(tree, "pairs", between.device).unbind(1)
+    return _cosines(_at(between.flatten(1), tree, "pair_slots"), norms[:-1, earlier], norms[1:, later])
+
+
+def _at(values: torch.Tensor, tree: Quadtree, slots: str) -> torch.Tensor:
+    return values[:, tree_tensor(tree, slots, values.device)]
+
+
+def _cosines(dots: torch.Tensor, first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
+    """Cosines from dot products and squared norms; 0 where a vector is zero."""
+    scale = first.clamp(min=0).sqrt() * second.clamp(min=0).sqrt()
+    return torch.where(scale > 0, dots / scale, 0.0).clamp(-1, 1)
+
+
+@lru_cache(maxsize=64)
+def _basis(tree: Quadtree, weighting: str, device: torch.device) -> torch.Tensor:
+    return torch.tensor(tree.cells.weights(tree, weighting), device=device)
+
+
+@lru_cache(maxsize=64)
+def _patch_weights(tree: Quadtree, weighting: str, device: torch.device) -> torch.Tensor:
+    return torch.tensor(tree.patch_weights(weighting), device=device)
