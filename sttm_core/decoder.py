@@ -1,0 +1,103 @@
+"""Running a stretch of decoder layers by hand: layers whose KV caches may have different lengths."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from transformers import DynamicCache
+
+RotaryEmbeddings = tuple[torch.Tensor, torch.Tensor]  # cos, sin: [..., N, head_dim]
+
+
+@dataclass(frozen=True, eq=False)
+class KVCache:
+    """Keys and values of a prefix, one ``[1, heads, length, head_dim]`` pair a layer. Never written to.
+
+    Every answer grows a `DynamicCache` of its own out of it, so a prefix serves any number of questions unchanged.
+    """
+
+    keys: tuple[torch.Tensor, ...]
+    values: tuple[torch.Tensor, ...]
+
+    @classmethod
+    def of(cls, cache: DynamicCache) -> KVCache:
+        """The present content of ``cache``; later updates of it do not show here."""
+        return cls(tuple(layer.keys for layer in cache.layers), tuple(layer.values for layer in cache.layers))
+
+    @property
+    def lengths(self) -> tuple[int, ...]:
+        """Cached tokens in each layer."""
+        return tuple(keys.shape[-2] for keys in self.keys)
+
+    @property
+    def nbytes(self) -> int:
+        return sum(t.nbytes for t in self.keys + self.values)
+
+    def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        return iter(zip(self.keys, self.values, strict=True))
+
+    def __add__(self, other: KVCache) -> KVCache:
+        """The layers of ``self`` followed by those of ``other``."""
+        return KVCache(self.keys + other.keys, self.values + other.values)
+
+    def grow(self) -> DynamicCache:
+        """A cache that starts from this prefix and can be appended to."""
+        cache = DynamicCache()
+        for index, (keys, values) in enumerate(self):
+            cache.update(keys, values, index)
+        return cache
+
+
+def run_layers(
+    layers: nn.ModuleList,
+    span: range,
+    hidden: torch.Tensor,
+    embeddings: RotaryEmbeddings,
+    cache: DynamicCache,
+    attention: str,
+) -> torch.Tensor:
+    """Hidden states ``[1, N, D]`` through the decoder layers of ``span``, appending N tokens to their caches.
+
+    Args:
+        layers: all decoder layers of the model.
+        span: indices to run; their caches must have one common length.
+        embeddings: rotary cos and sin of the N tokens.
+        cache: what these layers have seen so far.
+        attention: the model's attention implementation, ``config._attn_implementation``.
+    """
+    if not len(span):
+        return hidden
+    past = cache.get_seq_length(span[0])
+    mask = causal_mask(hidden, past, attention)
+    for index in span:
+        output = layers[index](
+            hidden,
+            attention_mask=mask,
+            position_embeddings=embeddings,
+            position_ids=None,
+            past_key_values=cache,
+            use_cache=True,
+        )
+        hidden = output[0] if isinstance(output, tuple) else output
+    return hidden
+
+
+def causal_mask(hidden: torch.Tensor, past: int, attention: str) -> torch.Tensor | None:
+    """The mask under which N new tokens see ``past`` cached ones and each other causally, or None where the kernel knows.
+
+    SDPA without a mask assumes a diagonal from the top left, which is wrong after a cached prefix: there the mask
+    must be explicit and aligned to the lower right. FlashAttention aligns it that way by itself.
+    """
+    count = hidden.shape[1]
+    if attention.startswith("flash") or count == 1:
+        return None
+    if attention == "sdpa" and not past:
+        return None
+    seen = torch.ones(count, past + count, dtype=torch.bool, device=hidden.device).tril(past)[None, None]
+    if attention == "sdpa":
+        return seen
+    lowest = torch.finfo(hidden.dtype).min
+    return torch.zeros(seen.shape, dtype=hidden.dtype, device=hidden.device).masked_fill(~seen, lowest)

@@ -1,0 +1,405 @@
+"""Running a Video LLM on merged and unmerged video: load, encode, prefill, answer. The only place that runs a model."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+
+import torch
+from transformers import DynamicCache
+
+from .decoder import KVCache, run_layers
+from .insertion import Positions, shorten, stop_before_layer
+from .loading import ModelError, load_model
+from .models import Family, VideoLayout, family_of
+from .models.base import question_part
+from .plan import MergePlan
+from .positions import check_rule
+from .quadtree import shared_tree
+from .similarity import SimilarityTables, similarity_tables
+from .timing import Stopwatch, Timings, peak_memory, synchronizer
+from .video import VideoClip
+
+DEFAULT_MERGE_LAYER = 2
+DEFAULT_NEW_TOKENS = 128
+
+
+class OutOfMemoryError(RuntimeError):
+    """The accelerator's memory did not suffice; the message says for what."""
+
+
+@dataclass(frozen=True, eq=False)
+class EncodedVideo:
+    """A video on the doorstep of decoder layer k: everything that does not depend on thresholds or questions.
+
+    Attributes:
+        clip: where it came from.
+        hidden: ``[1, S, D]`` of the prompt's prefix (text before the video, and the video) before layer ``merge_layer``.
+        layout: which of the S tokens are video patches.
+        positions: rotary positions of the S tokens.
+        early: KV cache of the layers before ``merge_layer``.
+        vision_s, early_s: seconds in vision encoder (with preprocessing and projector) and in the early layers.
+    """
+
+    clip: VideoClip
+    model_name: str
+    hidden: torch.Tensor
+    layout: VideoLayout
+    positions: Positions
+    early: KVCache
+    merge_layer: int
+    vision_s: float
+    early_s: float
+    root_level: int = 1
+    lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
+
+    @cached_property
+    def tokens(self) -> torch.Tensor:
+        """``[T, H, W, C]`` video tokens before the merge layer."""
+        return self.hidden[0, self.layout.index.to(self.hidden.device)]
+
+    @property
+    def tables(self) -> SimilarityTables:
+        """Every cosine between them, made on first use."""
+        with self.lock:
+            return self._tables
+
+    @cached_property
+    def _tables(self) -> SimilarityTables:
+        return self.new_tables()
+
+    def new_tables(self, weighting: str = "nodes") -> SimilarityTables:
+        """The tables from scratch: one pass over the features."""
+        tree = shared_tree(*self.layout.shape[1:], self.root_level)
+        return similarity_tables(self.tokens, tree, weighting=weighting)
+
+    @property
+    def nbytes(self) -> int:
+        return self.hidden.nbytes + self.early.nbytes + self.clip.frames.nbytes
+
+    def __repr__(self) -> str:
+        shape = "x".join(map(str, self.layout.shape))
+        return f"EncodedVideo({self.clip.name!r}, {shape} tokens before layer {self.merge_layer}, {self.model_name})"
+
+
+@dataclass(frozen=True, eq=False)
+class Prefix:
+    """A video in the KV cache, ready for any number of questions.
+
+    Attributes:
+        encoded: the video.
+        plan: what was merged, or None for the baseline.
+        cache: keys and values of all layers: S tokens before the merge layer, n from there on.
+        next_early, next_late: position of the next text token in the layers before and from the merge layer on.
+        timings: decode, vision, merge and prefill in seconds.
+        peak_bytes: peak memory while prefilling, None where it can't be measured.
+    """
+
+    encoded: EncodedVideo
+    plan: MergePlan | None
+    cache: KVCache
+    next_early: int
+    next_late: int
+    timings: Timings
+    peak_bytes: int | None = None
+
+    @property
+    def video_tokens(self) -> int:
+        """Video tokens from the merge layer on."""
+        return self.plan.num_tokens if self.plan is not None else self.encoded.layout.num_patches
+
+    @property
+    def tokens_before(self) -> int:
+        """Tokens of the prefix in the layers before the merge layer."""
+        return self.encoded.layout.length
+
+    @property
+    def tokens_after(self) -> int:
+        """Tokens of the prefix from the merge layer on."""
+        return self.cache.lengths[-1]
+
+    @property
+    def nbytes(self) -> int:
+        return self.cache.nbytes
+
+    def __repr__(self) -> str:
+        return f"Prefix({self.tokens_before} -> {self.tokens_after} tokens, {self.nbytes / 2**20:.1f} MiB KV cache)"
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One answer, complete or as far as it has come.
+
+    Attributes:
+        text: decoded so far.
+        new_tokens: generated so far.
+        timings: seconds by stage; decode, vision, merge and prefill were spent once for the prefix.
+        prompt_tokens: tokens that the layers from the merge layer on saw before the answer.
+        kv_bytes: KV cache after the prefix and the question.
+        peak_bytes: the higher of the peaks while prefilling and while answering, None where it can't be measured.
+        total_s: seconds from the question to the last token so far.
+        finished: False while streaming.
+    """
+
+    text: str
+    new_tokens: int
+    timings: Timings
+    prompt_tokens: int
+    kv_bytes: int
+    peak_bytes: int | None
+    total_s: float
+    finished: bool
+
+    @property
+    def ttft(self) -> float:
+        """Time to first token from the file on disk, in seconds."""
+        return self.timings.ttft
+
+
+class VideoLLM:
+    """A Video LLM with merging beside it; the model itself stays untouched.
+
+    Use `VideoLLM.load`. Calls that run the model are serialised by an internal lock.
+    """
+
+    def __init__(self, model: torch.nn.Module, processor, family: Family, name: str) -> None:
+        self.model, self.processor, self.family, self.name = model, processor, family, name
+        self.decoder = family.decoder(model)
+        self.device = self.decoder.embed_tokens.weight.device
+        if self.device.type == "meta":  # offloaded weights: inputs go to the device that runs them
+            self.device = torch.device(getattr(model, "_hf_hook", None).execution_device)
+        self.synchronize = synchronizer(self.device)
+        self._running = threading.RLock()
+
+    @classmethod
+    def load(cls, path_or_id: str, **options) -> VideoLLM:
+        """Load a Hugging Face checkpoint by folder or hub id; see `loading.load_model` for the options.
+
+        Raises:
+            ModelError: in one sentence, if it is missing, broken, or of an unsupported architecture.
+        """
+        model, processor = load_model(path_or_id, **options)
+        return cls(model, processor, family_of(model.config.model_type), str(path_or_id).rstrip("/").split("/")[-1])
+
+    @property
+    def num_layers(self) -> int:
+        return len(self.decoder.layers)
+
+    @property
+    def num_parameters(self) -> int:
+        return sum(p.numel() for p in self.model.parameters())
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.model.dtype
+
+    @property
+    def default_merge_layer(self) -> int:
+        """Layer index 2, as in the paper's 7B models, or the last layer of a smaller model."""
+        return min(DEFAULT_MERGE_LAYER, self.num_layers - 1)
+
+    def encode(self, clip: VideoClip, *, merge_layer: int | None = None, root_level: int = 1) -> EncodedVideo:
+        """Vision encoder and the decoder layers before ``merge_layer``, once for a video.
+
+        Raises:
+            ValueError: for a merge layer that the model does not have.
+            OutOfMemoryError: if the accelerator's memory does not suffice.
+        """
+        layer = self.default_merge_layer if merge_layer is None else merge_layer
+        self.family.check_merge_layer(self.model, layer)
+        text, _ = question_part(self.family.prompt(self.processor, "?"), self.family.video_end(self.processor))
+        cache = DynamicCache()
+        with self._exclusive(f"encoding {clip.num_frames} frames"):
+            watch = Stopwatch(self.synchronize)
+            started = watch.last
+            inputs = self._on_device(self.family.inputs(self.processor, text, clip.frames, clip.times))
+            layout = self.family.layout(self.model, inputs)
+            with stop_before_layer(self.decoder, layer, self.synchronize) as arrival:
+                self.model(**inputs, past_key_values=cache, use_cache=True, logits_to_keep=1)
+            watch.lap()
+        vision_s = arrival.decoder_started - started
+        return EncodedVideo(
+            clip=clip,
+            model_name=self.name,
+            hidden=arrival.hidden,
+            layout=layout,
+            positions=Positions(arrival.embeddings, int(arrival.position_ids.max()) + 1),
+            early=KVCache.of(cache),
+            merge_layer=layer,
+            vision_s=vision_s,
+            early_s=watch.last - arrival.decoder_started,
+            root_level=root_level,
+        )
+
+    def prefill(self, encoded: EncodedVideo, plan: MergePlan | None = None, *, position_rule: str | None = None) -> Prefix:
+        """Run the layers from the merge layer on, over all video tokens or over those that ``plan`` leaves.
+
+        The merge time covers the whole of it: similarity tables from the features, plan, averaging.
+
+        Raises:
+            ValueError: if the plan is for another video, or the position rule is unknown.
+            OutOfMemoryError: if the accelerator's memory does not suffice.
+        """
+        rule = check_rule(position_rule or self.family.position_rule)
+        if plan is not None and (plan.num_frames, plan.tree.height, plan.tree.width) != encoded.layout.shape:
+            shape = [plan.num_frames, plan.tree.height, plan.tree.width]
+            raise ValueError(f"the plan is for {shape} tokens [T, H, W], but the video has {list(encoded.layout.shape)}.")
+        tokens = plan.num_tokens if plan is not None else encoded.layout.num_patches
+        with self._exclusive(f"prefilling {tokens} video tokens"), peak_memory(self.device) as peak:
+            watch = Stopwatch(self.synchronize)
+            hidden, positions, merge_s = encoded.hidden, encoded.positions, 0.0
+            if plan is not None:
+                tables = encoded.new_tables(plan.weighting)
+                plan = tables.plan(plan.tau_spatial, plan.tau_temporal, plan.rules)
+                short = shorten(hidden, positions, encoded.layout, plan, rule, self._rotary)
+                hidden, positions = short.hidden, short.positions
+                merge_s = watch.lap()
+            late = self._run_late(encoded, hidden, positions)
+            prefill_s = watch.lap()
+        timings = Timings(encoded.clip.decode_s, encoded.vision_s, merge_s, encoded.early_s + prefill_s)
+        return Prefix(encoded, plan, encoded.early + late, encoded.positions.next, positions.next, timings, peak.bytes)
+
+    def answer(self, prefix: Prefix, question: str, *, max_new_tokens: int | None = None) -> Answer:
+        """The whole greedy answer. The prefix stays as it was and can be asked again."""
+        for answer in self.answering(prefix, question, max_new_tokens=max_new_tokens):
+            pass
+        return answer
+
+    def stream(self, prefix: Prefix, question: str, *, max_new_tokens: int | None = None) -> Iterator[str]:
+        """Pieces of the answer's text as soon as the model has them."""
+        sent = 0
+        for answer in self.answering(prefix, question, max_new_tokens=max_new_tokens):
+            if len(answer.text) > sent:
+                yield answer.text[sent:]
+                sent = len(answer.text)
+
+    def answering(self, prefix: Prefix, question: str, *, max_new_tokens: int | None = None) -> Iterator[Answer]:
+        """The answer after each new token, from the first on; the last one has ``finished`` set.
+
+        Raises:
+            ValueError: for an empty question or ``max_new_tokens`` below 1.
+            OutOfMemoryError: if the accelerator's memory does not suffice.
+        """
+        limit = max_new_tokens or self.model.generation_config.max_new_tokens or DEFAULT_NEW_TOKENS
+        if limit < 1:
+            raise ValueError(f"max_new_tokens must be at least 1, got {max_new_tokens}.")
+        ids = self.question_ids(question)
+        watch = Stopwatch(self.synchronize)
+        started, produced = watch.last, []
+        with self._exclusive("answering"), peak_memory(self.device) as peak:
+            watch = Stopwatch(self.synchronize)
+            started = watch.last
+            cache = prefix.cache.grow()
+            token = self._next_token(prefix, cache, ids)
+            first_s = watch.lap()
+        timings = replace(prefix.timings, first_token=first_s)
+        kv_bytes = KVCache.of(cache).nbytes
+        prompt_tokens = prefix.tokens_after + len(ids)
+        peaks = [bytes_ for bytes_ in (prefix.peak_bytes, peak.bytes) if bytes_ is not None]
+        while True:
+            finished = token in self._stop_ids or len(produced) + 1 == limit
+            if token not in self._stop_ids:
+                produced.append(token)
+            text = self._text(produced, finished)
+            passed = watch.last - started
+            yield Answer(
+                text, len(produced), timings, prompt_tokens, kv_bytes, max(peaks, default=None), passed, finished
+            )
+            if finished:
+                return
+            with self._exclusive("answering"):
+                token = self._next_token(prefix, cache, torch.tensor([token]))
+                watch.lap()
+
+    def first_token_logits(self, prefix: Prefix, question: str) -> torch.Tensor:
+        """``[vocabulary]`` float32 logits of the answer's first token."""
+        with self._exclusive("answering"):
+            return self._logits(prefix, prefix.cache.grow(), self.question_ids(question))
+
+    def question_ids(self, question: str) -> torch.Tensor:
+        """``[n]`` token ids of what follows the video in the prompt: question, end of turn, start of the answer."""
+        if not question or not question.strip():
+            raise ValueError("the question is empty; type something to ask about the video.")
+        prompt = self.family.prompt(self.processor, question.strip())
+        _, tail = question_part(prompt, self.family.video_end(self.processor))
+        return self.processor.tokenizer(tail, add_special_tokens=False, return_tensors="pt").input_ids[0]
+
+    def _run_late(self, encoded: EncodedVideo, hidden: torch.Tensor, positions: Positions) -> KVCache:
+        """KV cache of the layers from the merge layer on."""
+        cache = encoded.early.grow()
+        span = range(encoded.merge_layer, self.num_layers)
+        run_layers(self.decoder.layers, span, hidden, positions.embeddings, cache, self._attention)
+        whole = KVCache.of(cache)
+        return KVCache(whole.keys[encoded.merge_layer :], whole.values[encoded.merge_layer :])
+
+    def _next_token(self, prefix: Prefix, cache: DynamicCache, ids: torch.Tensor) -> int:
+        return int(self._logits(prefix, cache, ids).argmax())
+
+    def _logits(self, prefix: Prefix, cache: DynamicCache, ids: torch.Tensor) -> torch.Tensor:
+        """``[vocabulary]`` after appending text tokens ``ids`` to ``cache``, whose layer groups may differ in length."""
+        layer, count = prefix.encoded.merge_layer, len(ids)
+        hidden = self.decoder.embed_tokens(ids.to(self.device)[None])  # [1, n, D]
+        groups = (
+            (range(layer), prefix.next_early, prefix.tokens_before),
+            (range(layer, self.num_layers), prefix.next_late, prefix.tokens_after),
+        )
+        for span, first, length in groups:
+            if len(span):
+                start = first + cache.get_seq_length(span[0]) - length  # text so far moved it on
+                numbers = torch.arange(start, start + count, device=self.device)
+                hidden = run_layers(self.decoder.layers, span, hidden, self._rotary(numbers), cache, self._attention)
+        hidden = self.decoder.norm(hidden[:, -1:])
+        return self.model.get_output_embeddings()(hidden)[0, -1].float()
+
+    def _rotary(self, positions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return self.family.rotary(self.decoder, positions)
+
+    @property
+    def _attention(self) -> str:
+        return self.decoder.config._attn_implementation
+
+    @cached_property
+    def _stop_ids(self) -> frozenset[int]:
+        ids = self.model.generation_config.eos_token_id
+        ids = self.processor.tokenizer.eos_token_id if ids is None else ids
+        return frozenset(ids if isinstance(ids, list) else [ids])
+
+    def _text(self, ids: list[int], finished: bool) -> str:
+        """Decoded text, without a character that is still incomplete while streaming."""
+        text = self.processor.tokenizer.decode(ids, skip_special_tokens=True)
+        return text.strip() if finished else text.lstrip().rstrip("\N{REPLACEMENT CHARACTER}")
+
+    def _on_device(self, inputs: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        return {
+            name: value.to(self.device, self.dtype if value.is_floating_point() else None)
+            for name, value in inputs.items()
+            if isinstance(value, torch.Tensor)
+        }
+
+    def _exclusive(self, doing: str) -> _ModelCall:
+        return _ModelCall(self._running, doing)
+
+
+class _ModelCall:
+    """One model call at a time, without gradients; says in one sentence when memory runs out."""
+
+    def __init__(self, lock: threading.RLock, doing: str) -> None:
+        self.lock, self.doing, self.inference = lock, doing, torch.inference_mode()
+
+    def __enter__(self) -> None:
+        self.lock.acquire()
+        self.inference.__enter__()
+
+    def __exit__(self, kind, error, trace) -> None:
+        self.inference.__exit__(kind, error, trace)
+        self.lock.release()
+        if isinstance(error, torch.OutOfMemoryError):
+            torch.cuda.empty_cache()
+            raise OutOfMemoryError(
+                f"The GPU's memory did not suffice for {self.doing}; use fewer frames, or merge more with lower thresholds."
+            ) from error
+
+
+__all__ = ["Answer", "EncodedVideo", "ModelError", "OutOfMemoryError", "Prefix", "VideoLLM"]

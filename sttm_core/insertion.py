@@ -1,0 +1,193 @@
+"""Where merging meets a Hugging Face model: hooks on one instance, inside a `with`, gone afterwards.
+
+Two ways in, built on the same `shorten`: `stop_before_layer` hands the engine everything that reaches decoder layer k, and
+`merging` lets plain ``model.generate`` run with merged video tokens.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+
+import torch
+from torch import nn
+
+from .decoder import RotaryEmbeddings, causal_mask
+from .merge import merge_tokens
+from .models.base import Family, VideoLayout
+from .plan import MergePlan
+from .positions import Positions, check_rule, shortened_positions
+
+
+class LayerReached(Exception):  # noqa: N818 - control flow, not an error
+    """Raised by the hook on the layer at which a forward pass shall stop, and caught by whoever asked for it."""
+
+
+@dataclass
+class Arrival:
+    """What reached decoder layer k in a forward pass that stopped there.
+
+    Attributes:
+        hidden: ``[1, S, D]`` before layer k.
+        embeddings: rotary cos and sin that the layers were given, ``[..., S, head_dim]``.
+        position_ids: as the rotary embedding was called, ``[1, S]`` or ``[3, 1, S]``.
+        decoder_started: `time.perf_counter` when the decoder was entered (the vision encoder was done).
+    """
+
+    hidden: torch.Tensor | None = None
+    embeddings: RotaryEmbeddings | None = None
+    position_ids: torch.Tensor | None = None
+    decoder_started: float = 0.0
+
+
+@contextmanager
+def hooks(*handles: torch.utils.hooks.RemovableHandle) -> Iterator[None]:
+    """Remove the given hook handles on the way out, also after an exception."""
+    with ExitStack() as stack:
+        for handle in handles:
+            stack.callback(handle.remove)
+        yield
+
+
+@contextmanager
+def stop_before_layer(decoder: nn.Module, layer: int, synchronize: Callable[[], None]) -> Iterator[Arrival]:
+    """Inside the `with`, a forward pass of the model ends before decoder layer ``layer``; its inputs are in the `Arrival`."""
+    arrival = Arrival()
+
+    def entered(module, args, kwargs):
+        synchronize()
+        arrival.decoder_started = time.perf_counter()
+
+    def rotated(module, args, kwargs):
+        arrival.position_ids = kwargs["position_ids"] if "position_ids" in kwargs else args[1]
+
+    def reached(module, args, kwargs):
+        arrival.hidden = args[0] if args else kwargs["hidden_states"]
+        arrival.embeddings = kwargs["position_embeddings"]
+        raise LayerReached
+
+    with hooks(
+        decoder.register_forward_pre_hook(entered, with_kwargs=True),
+        decoder.rotary_emb.register_forward_pre_hook(rotated, with_kwargs=True),
+        decoder.layers[layer].register_forward_pre_hook(reached, with_kwargs=True),
+    ):
+        try:
+            yield arrival
+        except LayerReached:
+            pass  # the forward pass has done what it was asked for
+
+
+@dataclass(frozen=True, eq=False)
+class Shortened:
+    """A sequence after merging: ``hidden [1, n, D]``, and its positions in the layers that follow."""
+
+    hidden: torch.Tensor
+    positions: Positions
+
+
+def shorten(
+    hidden: torch.Tensor,
+    full: Positions,
+    layout: VideoLayout,
+    plan: MergePlan,
+    rule: str,
+    rotary: Callable[[torch.Tensor], RotaryEmbeddings],
+) -> Shortened:
+    """Put each merged token in the place of its representative's top-left patch, drop the other patches, keep all text.
+
+    Args:
+        hidden: ``[1, S, D]`` before the merge layer.
+        full: positions of the S tokens.
+        layout: which of them are video patches.
+        plan: for the layout's ``T x H x W``.
+        rule: see `positions.shortened_positions`.
+        rotary: cos and sin for ``[n]`` position numbers.
+    """
+    index = layout.index.to(hidden.device)  # [T, H, W]
+    merged = plan.apply(hidden[0, index])
+    t, y, x = merged.boxes[:, :3].T
+    representatives = index[t, y, x]  # [N], ascending: boxes come in scan order
+    keep = torch.ones(hidden.shape[1], dtype=torch.bool, device=hidden.device)
+    keep[index.reshape(-1)] = False
+    keep[representatives] = True
+    kept = keep.nonzero().squeeze(1)
+    merged_at = torch.searchsorted(kept, representatives)
+    short = hidden[:, kept].clone()
+    short[0, merged_at] = merged.tokens
+    return Shortened(short, shortened_positions(rule, full, kept, merged_at, index, merged.plan, rotary))
+
+
+@dataclass
+class Engagement:
+    """Proof that merging happened: filled in by the first forward pass inside `merging`."""
+
+    plan: MergePlan | None = None
+    tokens_before: int = 0
+    tokens_after: int = 0
+    positions: Positions | None = field(default=None, repr=False)
+
+
+@contextmanager
+def merging(
+    model: nn.Module,
+    family: Family,
+    layout: VideoLayout,
+    *,
+    tau_spatial: float,
+    tau_temporal: float,
+    merge_layer: int = 2,
+    rules: str = "paper",
+    position_rule: str | None = None,
+    root_level: int = 1,
+) -> Iterator[Engagement]:
+    """Let plain ``model.generate(**inputs)`` merge its video tokens before decoder layer ``merge_layer``.
+
+    One video, batch size 1, one `generate` call per `with`. The instance's layers carry hooks until the `with` ends.
+
+    Yields:
+        an `Engagement` that says what was merged, once a forward pass has run.
+
+    Raises:
+        ValueError: for an unknown position rule, or a batch of more than one sequence.
+    """
+    decoder = family.decoder(model)
+    rule = check_rule(position_rule or family.position_rule)
+    state = Engagement()
+
+    def rotary(numbers: torch.Tensor) -> RotaryEmbeddings:
+        return family.rotary(decoder, numbers)
+
+    def at_merge_layer(module, args, kwargs):
+        hidden, kwargs = args[0] if args else kwargs["hidden_states"], dict(kwargs)
+        if len(hidden) != 1:
+            raise ValueError(f"merging works on one sequence at a time, got a batch of {len(hidden)}.")
+        if state.plan is None:
+            index = layout.index.to(hidden.device)
+            state.plan = merge_tokens(
+                hidden[0, index], tau_spatial, tau_temporal, root_level=root_level, rules=rules
+            ).plan
+            full = Positions(kwargs["position_embeddings"], hidden.shape[1])
+            short = shorten(hidden, full, layout, state.plan, rule, rotary)
+            state.tokens_before, state.tokens_after = hidden.shape[1], short.hidden.shape[1]
+            hidden, state.positions = short.hidden, short.positions
+        kwargs.pop("hidden_states", None)
+        return (hidden,), kwargs
+
+    def after_merge(module, args, kwargs):
+        hidden, kwargs = args[0] if args else kwargs["hidden_states"], dict(kwargs)
+        cache = kwargs.get("past_key_values")
+        past = cache.get_seq_length(module.self_attn.layer_idx) if cache is not None else 0
+        if not past:
+            kwargs["position_embeddings"] = state.positions.embeddings
+        elif rule == "reassigned":
+            kwargs["position_embeddings"] = rotary(torch.arange(past, past + hidden.shape[1], device=hidden.device))
+        kwargs["attention_mask"] = causal_mask(hidden, past, decoder.config._attn_implementation)
+        kwargs["position_ids"] = None
+        return args, kwargs
+
+    first = decoder.layers[merge_layer].register_forward_pre_hook(at_merge_layer, with_kwargs=True)
+    rest = [layer.register_forward_pre_hook(after_merge, with_kwargs=True) for layer in decoder.layers[merge_layer:]]
+    with hooks(first, *rest):
+        yield state

@@ -1,0 +1,26 @@
+"""Model families, picked by `config.model_type`. A new family is one file and one row here."""
+
+from __future__ import annotations
+
+from .base import Family, VideoLayout
+from .llava_onevision import LlavaOnevision
+
+FAMILIES: dict[str, Family] = {family.model_type: family for family in (LlavaOnevision(),)}
+
+
+def family_of(model_type: str) -> Family:
+    """The family for a Hugging Face ``config.model_type``.
+
+    Raises:
+        ValueError: if there is none, naming those that exist and the file to write.
+    """
+    if model_type not in FAMILIES:
+        known = ", ".join(f"{family.title} ({key})" for key, family in FAMILIES.items())
+        raise ValueError(
+            f"models of type {model_type!r} are not supported; supported are {known}. "
+            f"To add it, write sttm_core/models/{model_type}.py and a row in sttm_core/models/__init__.py."
+        )
+    return FAMILIES[model_type]
+
+
+__all__ = ["FAMILIES", "Family", "VideoLayout", "family_of"]

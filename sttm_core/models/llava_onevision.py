@@ -1,0 +1,28 @@
+"""LLaVA-OneVision: frames pooled to one square grid each, one newline token at the end of the video."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import nn
+
+from .base import Family, VideoLayout
+
+
+class LlavaOnevision(Family):
+    model_type = "llava_onevision"
+    title = "LLaVA-OneVision"
+    hub_ids = (
+        "llava-hf/llava-onevision-qwen2-0.5b-ov-hf",
+        "llava-hf/llava-onevision-qwen2-7b-ov-hf",
+        "llava-hf/llava-onevision-qwen2-72b-ov-hf",
+    )
+
+    def layout(self, model: nn.Module, inputs: dict[str, torch.Tensor]) -> VideoLayout:
+        ids = inputs["input_ids"][0]
+        places = (ids == model.config.video_token_id).nonzero().squeeze(1)
+        vision = model.config.vision_config
+        side = math.ceil(vision.image_size // vision.patch_size / 2)  # 27x27 patches are pooled to 14x14
+        frames = inputs["pixel_values_videos"].shape[1]
+        return VideoLayout(places[: frames * side * side].view(frames, side, side), len(ids))
