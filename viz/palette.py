@@ -11,10 +11,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-LEVELS = ("#FFF3B0", "#FFB84D", "#F2643D", "#B5179E")  # finest to coarsest, lightness falls
+LEVELS = ("#FDE725", "#7AD151", "#22A884", "#2A788E")  # viridis, finest to coarsest, lightness falls
 CHAINS = ("#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7")  # Okabe and Ito, without black
-HEAT = ("#FDE9A9", "#F6A45C", "#D9576A", "#8B2C7E", "#2D1150")  # few patches a token to many
-SEAM = "#14161A"  # hairline beside a drawn line, so that it reads on any picture
+HEAT = ("#000004", "#57106E", "#BC3754", "#F98E09", "#FCFFA4")  # inferno, few patches a token to many
 STAGES = ("decode", "vision", "merge", "prefill", "first_token")  # in the order in which they happen
 
 
@@ -80,16 +79,10 @@ def level_colors(num_levels: int) -> np.ndarray:
 def chain_slots(t: np.ndarray, y: np.ndarray, x: np.ndarray) -> np.ndarray:
     """Index into `CHAINS` of the chains whose representatives have these frames and top-left patches.
 
-    32-bit arithmetic throughout, so that ``Math.imul`` and ``>>>`` give the same numbers in a browser::
-
-        h = imul(t, 0x9E3779B1) + imul(y, 0x85EBCA6B) + imul(x, 0xC2B2AE35)
-        h = imul(h ^ h >>> 15, 0x2C1B3C6D);  h = (h ^ h >>> 13) >>> 0;  slot = h % CHAINS.length
+    A linear hash and not a random one: boxes side by side, one, two or four patches apart along an axis or a diagonal,
+    and chains that begin in consecutive frames at one place, always differ.
     """
-    t, y, x = (np.asarray(v).astype(np.uint64) for v in (t, y, x))
-    low = np.uint64(0xFFFFFFFF)
-    mixed = (t * np.uint64(0x9E3779B1) + y * np.uint64(0x85EBCA6B) + x * np.uint64(0xC2B2AE35)) & low
-    mixed = (mixed ^ mixed >> np.uint64(15)) * np.uint64(0x2C1B3C6D) & low
-    return ((mixed ^ mixed >> np.uint64(13)) % np.uint64(len(CHAINS))).astype(np.int64)
+    return (6 * np.asarray(t) + np.asarray(y) + 4 * np.asarray(x)) % len(CHAINS)
 
 
 def chain_colors(boxes: np.ndarray) -> np.ndarray:
