@@ -78,9 +78,10 @@ def apply_plan(plan: MergePlan, tokens: torch.Tensor) -> MergedTokens:
 
 
 def pool_members(patches: torch.Tensor, token: torch.Tensor, weights: torch.Tensor, num_tokens: int) -> torch.Tensor:
-    """Weighted sums in float32: ``[P, C]`` patches into ``[num_tokens, C]``, cast back to the dtype of ``patches``."""
-    pooled = torch.zeros(num_tokens, patches.shape[1], device=patches.device, dtype=torch.float32)
-    pooled.index_add_(0, token, patches.float() * weights[:, None])
+    """Weighted sums in at least float32: ``[P, C]`` into ``[num_tokens, C]``, cast back to the dtype of ``patches``."""
+    wide = torch.promote_types(patches.dtype, torch.float32)
+    pooled = torch.zeros(num_tokens, patches.shape[1], device=patches.device, dtype=wide)
+    pooled.index_add_(0, token, patches.to(wide) * weights[:, None])
     return pooled.to(patches.dtype)
 
 

@@ -1,0 +1,137 @@
+"""Every cosine in the tables, against cosines of the nodes' features themselves."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from sttm_core import Quadtree, similarity, similarity_tables
+from tests.core import naive
+from tests.core.cases import GRIDS
+from tests.core.videos import smooth_video
+
+GRID_NAMES = ["x".join(map(str, grid)) for grid in GRIDS]
+
+
+def nested_cosines(video: np.ndarray, tree: Quadtree, weighting: str) -> np.ndarray:
+    earlier, later = np.asarray(tree.pairs).T
+    return naive.pair_cosines(video, tree.root_level, weighting)[:, earlier, later]
+
+
+@pytest.mark.parametrize("weighting", naive.WEIGHTINGS)
+@pytest.mark.parametrize("grid", GRIDS, ids=GRID_NAMES)
+def test_tables_hold_the_cosines_of_the_oracle(grid, weighting):
+    frames, height, width, root_level = grid
+    video = smooth_video(7, frames, height, width)
+    tree = Quadtree(height, width, root_level)
+    tables = similarity_tables(torch.from_numpy(video), tree, weighting=weighting)
+    for values, rules in ((tables.child_min, "paper"), (tables.child_min_released, "as_released")):
+        assert values.dtype == torch.float32
+        np.testing.assert_allclose(values, naive.child_minima(video, root_level, rules, weighting), rtol=0, atol=3e-6)
+    assert tables.pair_cosines.dtype == torch.float32
+    assert tables.pair_cosines.shape == (frames - 1, len(tree.pairs))
+    np.testing.assert_allclose(tables.pair_cosines, nested_cosines(video, tree, weighting), rtol=0, atol=3e-6)
+
+
+def test_the_tree_defaults_to_the_grid_of_the_tokens_with_root_level_one():
+    tokens = torch.from_numpy(smooth_video(0, 2, 14, 14))
+    tables, named = similarity_tables(tokens), similarity_tables(tokens, Quadtree(14, 14, root_level=1))
+    assert tables.child_min.shape == (2, 65)
+    assert torch.equal(tables.child_min, named.child_min)
+    assert torch.equal(tables.pair_cosines, named.pair_cosines)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.float16])
+def test_other_dtypes_are_compared_in_float32(dtype):
+    tokens = torch.from_numpy(smooth_video(1, 3, 9, 10)).to(dtype)
+    rounded = tokens.float()
+    tables, exact = similarity_tables(tokens), similarity_tables(rounded)
+    assert tables.child_min.dtype == tables.pair_cosines.dtype == torch.float32
+    for name in ("child_min", "child_min_released", "pair_cosines"):
+        np.testing.assert_allclose(getattr(tables, name), getattr(exact, name), rtol=0, atol=3e-6)
+
+
+@pytest.mark.parametrize("scale", [1e-4, 2e4])
+def test_half_precision_neither_overflows_nor_vanishes(scale):
+    small = torch.from_numpy(smooth_video(2, 3, 8, 8))
+    small = (small / small.abs().max()).half()
+    tables, scaled = similarity_tables(small), similarity_tables((small.float() * scale).half())
+    np.testing.assert_allclose(scaled.child_min, tables.child_min, rtol=0, atol=2e-2)
+    np.testing.assert_allclose(scaled.pair_cosines, tables.pair_cosines, rtol=0, atol=2e-2)
+
+
+def test_cosines_stay_within_one():
+    tokens = torch.ones(4, 14, 14, 33) * torch.rand(33, generator=torch.Generator().manual_seed(0))
+    tables = similarity_tables(tokens)
+    for values in (tables.child_min, tables.child_min_released, tables.pair_cosines):
+        assert (values <= 1).all() and (values > 1 - 1e-6).all()
+
+
+def test_zero_features_give_finite_tables():
+    tokens = torch.from_numpy(smooth_video(3, 3, 8, 8))
+    tokens[1] = 0
+    tokens[2, :4] = 0
+    tables = similarity_tables(tokens)
+    for values in (tables.child_min, tables.child_min_released, tables.pair_cosines):
+        assert torch.isfinite(values).all()
+    assert int(tables.plan(0.9, 0.8).patch_counts.sum()) == 3 * 64
+
+
+@pytest.mark.parametrize("frames_at_a_time", [1, 2, 3, 7, 8])
+def test_long_videos_read_in_chunks_give_the_same_tables(frames_at_a_time, monkeypatch):
+    tokens = torch.from_numpy(smooth_video(6, 8, 9, 14))
+    whole = similarity_tables(tokens)
+    cell_patches = Quadtree(9, 14).cells.patches.size
+    monkeypatch.setattr(similarity, "CHUNK_BYTES", frames_at_a_time * cell_patches * tokens.shape[-1] * 4)
+    chunked = similarity_tables(tokens)
+    for name in ("child_min", "child_min_released", "pair_cosines"):
+        np.testing.assert_allclose(getattr(chunked, name), getattr(whole, name), rtol=0, atol=1e-6)
+
+
+def test_strided_views_are_read_as_they_are():
+    tokens = torch.from_numpy(smooth_video(4, 4, 12, 6))
+    view = tokens.permute(0, 2, 1, 3)[::2]
+    ours, copied = similarity_tables(view), similarity_tables(view.contiguous())
+    np.testing.assert_allclose(ours.child_min, copied.child_min, rtol=0, atol=3e-6)
+    np.testing.assert_allclose(ours.pair_cosines, copied.pair_cosines, rtol=0, atol=3e-6)
+
+
+BAD_TOKENS = [
+    (torch.full((2, 4, 4, 8), float("nan")), "NaN"),
+    (torch.full((2, 4, 4, 8), float("inf")), "[Ii]nf"),
+    (torch.full((2, 4, 4, 8), -float("inf"), dtype=torch.bfloat16), "[Ii]nf"),
+    (torch.ones(4, 4, 8), r"T, H, W, C|rank|dimension"),
+    (torch.ones(1, 2, 4, 4, 8), r"T, H, W, C|rank|dimension"),
+    (torch.ones(2, 4, 4, 8, dtype=torch.int64), "int64|float"),
+    (torch.ones(2, 4, 4, 8, dtype=torch.bool), "bool|float"),
+    (torch.ones(0, 4, 4, 8), "empty|0"),
+    (torch.ones(2, 0, 4, 8), "empty|0"),
+    (torch.ones(2, 4, 0, 8), "empty|0"),
+    (torch.ones(2, 4, 4, 0), "empty|0"),
+]
+
+
+def one_bad_value(value: float) -> torch.Tensor:
+    tokens = torch.from_numpy(smooth_video(5, 3, 6, 6))
+    tokens[2, 5, 5, -1] = value
+    return tokens
+
+
+@pytest.mark.parametrize(
+    ("tokens", "said"), [*BAD_TOKENS, (one_bad_value(float("nan")), "NaN"), (one_bad_value(float("inf")), "[Ii]nf")]
+)
+def test_bad_tokens_are_refused_in_one_sentence(tokens, said):
+    with pytest.raises(ValueError, match=said) as caught:
+        similarity_tables(tokens)
+    assert "\n" not in str(caught.value) and str(caught.value).strip().endswith(".")
+
+
+def test_a_tree_of_another_grid_is_refused():
+    with pytest.raises(ValueError, match="(?s)6.*5|5.*6"):
+        similarity_tables(torch.ones(2, 6, 6, 8), Quadtree(5, 6))
+
+
+def test_an_unknown_weighting_is_refused():
+    with pytest.raises(ValueError, match="weighting.*area|area.*weighting"):
+        similarity_tables(torch.ones(2, 6, 6, 8), weighting="area")
