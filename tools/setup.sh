@@ -1,0 +1,85 @@
+#!/bin/sh
+# Prepares the virtual environment behind `make run` and `make test`.
+#   tools/setup.sh run VENV PYTHON        what the application needs
+#   tools/setup.sh test VENV PYTHON       after that, the tools of the tests
+#   tools/setup.sh browser VENV PYTHON    after that, Chromium, unless it is on PATH
+set -eu
+purpose=$1 venv=$2 python=$3
+
+say() { printf '%s\n' "$*" >&2; }
+fail() { say "$*"; exit 2; }
+
+install_system() { # Debian-like machines where we are root; fails anywhere else
+    [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null || return 1
+    say "Installing with apt-get: $*"
+    export DEBIAN_FRONTEND=noninteractive
+    apt-get install -qq -y --no-install-recommends "$@" >/dev/null 2>&1 ||
+        { apt-get update -qq && apt-get install -qq -y --no-install-recommends "$@"; } >/dev/null 2>&1
+}
+
+check_python() {
+    command -v "$python" >/dev/null || fail "There is no '$python' on this machine: name a Python with PYTHON=..."
+    "$python" -c 'import sys; sys.exit(sys.version_info < (3, 10))' ||
+        fail "STTM Studio needs Python 3.10 or newer, and '$python' is $("$python" --version 2>&1): name another with PYTHON=..."
+}
+
+make_venv() {
+    if "$venv/bin/python" -m pip --version >/dev/null 2>&1; then return; fi
+    if "$python" -m venv --clear "$venv" >/dev/null; then return; fi
+    if install_system python3-venv && "$python" -m venv --clear "$venv"; then return; fi
+    fail "'$python -m venv' failed: install Python's venv module (Debian and Ubuntu: sudo apt-get install python3-venv)."
+}
+
+pip_setting() { # NAME: what pip is configured to use, from its environment variable or its files
+    "$venv/bin/python" -m pip config get ":env:.$1" 2>/dev/null ||
+        "$venv/bin/python" -m pip config get "global.$1" 2>/dev/null || true
+}
+
+configure_uv() { # uv reads none of pip's settings: hand over the index and the certificates
+    index=$(pip_setting index-url)
+    if [ -n "$index" ] && [ -z "${UV_DEFAULT_INDEX:-}${UV_INDEX_URL:-}" ]; then export UV_DEFAULT_INDEX="$index"; fi
+    certificates=$(pip_setting cert)
+    if [ -n "$certificates" ] && [ -z "${SSL_CERT_FILE:-}" ]; then export SSL_CERT_FILE="$certificates"; fi
+    export UV_HTTP_TIMEOUT="${UV_HTTP_TIMEOUT:-120}"
+}
+
+# uv downloads in parallel, which is several times faster than pip. Bytecode is compiled here because a machine with
+# PYTHONDONTWRITEBYTECODE set would otherwise pay for it at every start of the application.
+install_packages() { # the arguments of `pip install`
+    configure_uv
+    if "$venv/bin/python" -m pip install --quiet uv &&
+        "$venv/bin/python" -m uv pip install --python "$venv/bin/python" --compile-bytecode "$@"; then return; fi
+    say "uv could not install the packages; pip tries now, which takes longer."
+    "$venv/bin/python" -m pip install "$@" ||
+        fail "The packages could not be installed: see the message above; is this machine connected to a package index?"
+}
+
+check_opencv() { # opencv-python needs two libraries that slim images lack
+    if "$venv/bin/python" -c 'import cv2' 2>/dev/null; then return; fi
+    if install_system libgl1 libglib2.0-0 && "$venv/bin/python" -c 'import cv2' 2>/dev/null; then return; fi
+    reason=$("$venv/bin/python" -c 'import cv2' 2>&1 | tail -n 1)
+    fail "OpenCV does not start ($reason). Debian and Ubuntu: sudo apt-get install libgl1 libglib2.0-0. Fedora: sudo dnf install mesa-libGL glib2."
+}
+
+has_chromium() {
+    for name in chromium chromium-browser google-chrome google-chrome-stable; do
+        if command -v "$name" >/dev/null; then return; fi
+    done
+    return 1
+}
+
+check_browser() {
+    if has_chromium; then return; fi
+    with_libraries=
+    if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then with_libraries=--with-deps; fi
+    if "$venv/bin/python" -m playwright install $with_libraries chromium; then return; fi
+    if install_system chromium && has_chromium; then return; fi
+    fail "The browser tests need Chromium, and it could not be downloaded: install it so that 'chromium' is on PATH."
+}
+
+case $purpose in
+    run) check_python; make_venv; install_packages -r requirements.txt; check_opencv ;;
+    test) install_packages -e '.[test]' ;;
+    browser) check_browser ;;
+    *) fail "usage: tools/setup.sh run|test|browser VENV PYTHON" ;;
+esac
