@@ -1,0 +1,1 @@
+"""How the shipped model was made: clip generator, questions, tokenizer, training, evaluation and export."""
