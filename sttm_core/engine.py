@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
+import numpy as np
 import torch
 from transformers import DynamicCache
 
@@ -36,7 +37,7 @@ class EncodedVideo:
 
     Attributes:
         clip: where it came from.
-        hidden: ``[1, S, D]`` of the prompt's prefix (text before the video, and the video) before layer ``merge_layer``.
+        hidden: ``[1, S, D]`` before layer ``merge_layer``, of the prompt's prefix: text before the video, and the video.
         layout: which of the S tokens are video patches.
         positions: rotary positions of the S tokens.
         early: KV cache of the layers before ``merge_layer``.
@@ -74,6 +75,12 @@ class EncodedVideo:
         """The tables from scratch: one pass over the features."""
         tree = shared_tree(*self.layout.shape[1:], self.root_level)
         return similarity_tables(self.tokens, tree, weighting=weighting)
+
+    @property
+    def step_frames(self) -> np.ndarray:
+        """Which of the clip's frames stands for each step of ``tokens``: all, or the first of those joined to one."""
+        joined = max(1, self.clip.num_frames // self.layout.shape[0])
+        return np.arange(self.layout.shape[0]) * joined
 
     @property
     def nbytes(self) -> int:
@@ -233,7 +240,9 @@ class VideoLLM:
             root_level=root_level,
         )
 
-    def prefill(self, encoded: EncodedVideo, plan: MergePlan | None = None, *, position_rule: str | None = None) -> Prefix:
+    def prefill(
+        self, encoded: EncodedVideo, plan: MergePlan | None = None, *, position_rule: str | None = None
+    ) -> Prefix:
         """Run the layers from the merge layer on, over all video tokens or over those that ``plan`` leaves.
 
         The merge time covers the whole of it: similarity tables from the features, plan, averaging.
@@ -244,8 +253,8 @@ class VideoLLM:
         """
         rule = check_rule(position_rule or self.family.position_rule)
         if plan is not None and (plan.num_frames, plan.tree.height, plan.tree.width) != encoded.layout.shape:
-            shape = [plan.num_frames, plan.tree.height, plan.tree.width]
-            raise ValueError(f"the plan is for {shape} tokens [T, H, W], but the video has {list(encoded.layout.shape)}.")
+            shape, found = [plan.num_frames, plan.tree.height, plan.tree.width], list(encoded.layout.shape)
+            raise ValueError(f"the plan is for {shape} tokens [T, H, W], but the video has {found}.")
         tokens = plan.num_tokens if plan is not None else encoded.layout.num_patches
         with self._exclusive(f"prefilling {tokens} video tokens"), peak_memory(self.device) as peak:
             watch = Stopwatch(self.synchronize)
@@ -263,9 +272,8 @@ class VideoLLM:
 
     def answer(self, prefix: Prefix, question: str, *, max_new_tokens: int | None = None) -> Answer:
         """The whole greedy answer. The prefix stays as it was and can be asked again."""
-        for answer in self.answering(prefix, question, max_new_tokens=max_new_tokens):
-            pass
-        return answer
+        *_, last = self.answering(prefix, question, max_new_tokens=max_new_tokens)
+        return last
 
     def stream(self, prefix: Prefix, question: str, *, max_new_tokens: int | None = None) -> Iterator[str]:
         """Pieces of the answer's text as soon as the model has them."""
@@ -282,9 +290,10 @@ class VideoLLM:
             ValueError: for an empty question or ``max_new_tokens`` below 1.
             OutOfMemoryError: if the accelerator's memory does not suffice.
         """
-        limit = max_new_tokens or self.model.generation_config.max_new_tokens or DEFAULT_NEW_TOKENS
+        limit = self.model.generation_config.max_new_tokens if max_new_tokens is None else max_new_tokens
+        limit = DEFAULT_NEW_TOKENS if limit is None else limit
         if limit < 1:
-            raise ValueError(f"max_new_tokens must be at least 1, got {max_new_tokens}.")
+            raise ValueError(f"max_new_tokens must be at least 1, got {limit}.")
         ids = self.question_ids(question)
         watch = Stopwatch(self.synchronize)
         started, produced = watch.last, []
@@ -338,7 +347,7 @@ class VideoLLM:
         return int(self._logits(prefix, cache, ids).argmax())
 
     def _logits(self, prefix: Prefix, cache: DynamicCache, ids: torch.Tensor) -> torch.Tensor:
-        """``[vocabulary]`` after appending text tokens ``ids`` to ``cache``, whose layer groups may differ in length."""
+        """``[vocabulary]`` after text tokens ``ids`` were appended to ``cache``; layer groups may differ in length."""
         layer, count = prefix.encoded.merge_layer, len(ids)
         hidden = self.decoder.embed_tokens(ids.to(self.device)[None])  # [1, n, D]
         groups = (
@@ -398,7 +407,8 @@ class _ModelCall:
         if isinstance(error, torch.OutOfMemoryError):
             torch.cuda.empty_cache()
             raise OutOfMemoryError(
-                f"The GPU's memory did not suffice for {self.doing}; use fewer frames, or merge more with lower thresholds."
+                f"The GPU's memory did not suffice for {self.doing}; "
+                "use fewer frames, or merge more with lower thresholds."
             ) from error
 
 

@@ -7,13 +7,14 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import nn
+from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from ..decoder import RotaryEmbeddings
 
 
 @dataclass(frozen=True, eq=False)
 class VideoLayout:
-    """Where the video is in the prompt: ``index [T, H, W]`` int64, place of each patch in a sequence of ``length`` tokens.
+    """Where the video is in the prompt: ``index [T, H, W]`` int64, each patch's place in a sequence of ``length`` tokens.
 
     T may be smaller than the number of frames (Qwen-VL joins two). Places ascend in scan order; text may stand between.
     """
@@ -47,6 +48,14 @@ class Family:
     position_rule: str = "reassigned"
     position_axes: int = 1
 
+    def load(self, path_or_id: str, **options) -> tuple[nn.Module, dict]:
+        """The model, and transformers' report with its ``missing_keys``; ``options`` are those of `from_pretrained`."""
+        return AutoModelForImageTextToText.from_pretrained(path_or_id, output_loading_info=True, **options)
+
+    def load_processor(self, path_or_id: str):
+        """What turns text and frames into model inputs."""
+        return AutoProcessor.from_pretrained(path_or_id)
+
     def decoder(self, model: nn.Module) -> nn.Module:
         """The text decoder: has ``layers``, ``norm``, ``rotary_emb`` and ``embed_tokens``."""
         return model.model.language_model
@@ -67,7 +76,7 @@ class Family:
         return processor.video_token
 
     def inputs(self, processor, text: str, frames: np.ndarray, times: np.ndarray) -> dict[str, torch.Tensor]:
-        """Model inputs for ``text`` (a prompt or its prefix) and frames ``[T, H, W, 3]`` uint8 taken at ``times`` seconds."""
+        """Model inputs for ``text`` (a prompt or its prefix) and frames ``[T, H, W, 3]`` uint8 at ``times`` seconds."""
         return dict(processor(text=text, videos=[frames], return_tensors="pt"))
 
     def layout(self, model: nn.Module, inputs: dict[str, torch.Tensor]) -> VideoLayout:
@@ -84,7 +93,7 @@ class Family:
 
 
 def question_part(prompt: str, video_end: str) -> tuple[str, str]:
-    """Split a prompt after its last video placeholder: what is encoded with the video, and what follows per question."""
+    """Split a prompt after its last video placeholder: what is encoded with the video, and what follows."""
     head, found, tail = prompt.rpartition(video_end)
     if not found:
         raise ValueError(f"the chat template of this model places no {video_end!r} in the prompt.")

@@ -1,0 +1,93 @@
+"""Hooks on one instance inside a `with`: they do their work, and nothing stays."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from sttm_core.insertion import LayerReached, hooks, merging, stop_before_layer
+from tests.core.test_engine import FIRST, MODEL, clip, encoded, hook_counts, plain_inputs, plan_for
+from tests.core.tiny import tiny
+
+
+def settings(plan, **more) -> dict:
+    return {"tau_spatial": plan.tau_spatial, "tau_temporal": plan.tau_temporal, "merge_layer": 2} | more
+
+
+@pytest.mark.parametrize("rule", ["reassigned", "survived", "merged"])
+def test_plain_generate_inside_merging_says_what_the_engine_says(rule):
+    llm, video = tiny(MODEL), encoded()
+    plan = plan_for(video)
+    prefix = llm.prefill(video, plan, position_rule=rule)
+    inputs = plain_inputs(llm, MODEL, clip(), FIRST)
+    before = hook_counts(llm.model)
+    with merging(llm.model, llm.family, video.layout, position_rule=rule, **settings(plan)) as engaged:
+        out = llm.model.generate(
+            **inputs, do_sample=False, max_new_tokens=6, output_logits=True, return_dict_in_generate=True
+        )
+    assert hook_counts(llm.model) == before
+    assert (out.logits[0][0] - llm.first_token_logits(prefix, FIRST)).abs().max() < 1e-4
+    text = llm.processor.tokenizer.decode(out.sequences[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
+    assert text.strip() == llm.answer(prefix, FIRST, max_new_tokens=6).text
+    assert engaged.plan.num_tokens == plan.num_tokens
+    assert engaged.tokens_before - engaged.tokens_after == plan.num_patches - plan.num_tokens > 0
+    full, tail = inputs["input_ids"].shape[1], len(llm.question_ids(FIRST))
+    assert engaged.tokens_before == full and engaged.tokens_after == prefix.tokens_after + tail
+
+
+def test_merging_nothing_changes_nothing():
+    llm, inputs = tiny(MODEL), plain_inputs(tiny(MODEL), MODEL, clip(), FIRST)
+    with torch.no_grad():
+        plain = llm.model(**inputs).logits[0, -1]
+        with merging(llm.model, llm.family, encoded().layout, tau_spatial=2.0, tau_temporal=2.0) as engaged:
+            hooked = llm.model(**inputs).logits[0, -1]
+        assert torch.equal(llm.model(**inputs).logits[0, -1], plain)
+    assert engaged.plan.retention == 1.0 and (plain - hooked).abs().max() < 1e-5
+
+
+def test_nothing_is_left_after_an_exception_inside_merging():
+    llm = tiny(MODEL)
+    before = hook_counts(llm.model)
+    with pytest.raises(KeyError), merging(llm.model, llm.family, encoded().layout, tau_spatial=0.9, tau_temporal=0.9):
+        assert hook_counts(llm.model) != before
+        raise KeyError
+    assert hook_counts(llm.model) == before
+
+
+def test_a_batch_of_two_is_refused():
+    llm, inputs = tiny(MODEL), plain_inputs(tiny(MODEL), MODEL, clip(), FIRST)
+    before = hook_counts(llm.model)
+    two = {name: torch.cat([value, value]) for name, value in inputs.items()}
+    with (
+        pytest.raises(ValueError, match="batch of 2"),
+        merging(llm.model, llm.family, encoded().layout, tau_spatial=0.9, tau_temporal=0.9),
+    ):
+        llm.model(**two)
+    assert hook_counts(llm.model) == before
+
+
+@pytest.mark.parametrize("layer", [0, 2, 3])
+def test_a_pass_stops_before_its_layer_and_shows_what_came_there(layer):
+    llm, inputs = tiny(MODEL), plain_inputs(tiny(MODEL), MODEL, clip(), FIRST)
+    before, ran = hook_counts(llm.model), []
+    layers = enumerate(llm.decoder.layers)
+    watchers = [layer_.register_forward_hook(lambda m, a, o, i=i: ran.append(i)) for i, layer_ in layers]
+    with torch.no_grad(), stop_before_layer(llm.decoder, layer, lambda: None) as arrival:
+        llm.model(**inputs)
+    for watcher in watchers:
+        watcher.remove()
+    assert ran == list(range(layer))
+    assert hook_counts(llm.model) == before
+    with torch.no_grad():
+        expected = llm.model(**inputs, output_hidden_states=True).hidden_states[layer]
+    assert torch.equal(arrival.hidden, expected)
+    assert arrival.position_ids.tolist() == [list(range(inputs["input_ids"].shape[1]))]
+    assert arrival.decoder_started > 0
+
+
+@pytest.mark.parametrize("error", [RuntimeError, LayerReached, KeyboardInterrupt])
+def test_hooks_are_removed_after_any_exception(error):
+    module = torch.nn.Linear(2, 2)
+    with pytest.raises(error), hooks(module.register_forward_hook(print), module.register_forward_pre_hook(print)):
+        raise error
+    assert hook_counts(module) == [(0, 0, 0, 0)]

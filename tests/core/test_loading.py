@@ -1,0 +1,131 @@
+"""Checkpoints that load, and one sentence for each that does not."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from sttm_core.engine import VideoLLM
+from sttm_core.loading import ModelError, load_model
+from tests.core.test_engine import FIRST, MODEL, plan_for
+from tests.core.tiny import clip, tiny
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("model")
+    tiny(MODEL).model.save_pretrained(folder)
+    tiny(MODEL).processor.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def copy(saved, tmp_path):
+    return shutil.copytree(saved, tmp_path / "copy")
+
+
+def change_config(folder, **changes) -> None:
+    path = folder / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def drop_weight(folder) -> None:
+    path = folder / "model.safetensors"
+    weights = load_file(path)
+    del weights[next(name for name in weights if "layers.1.mlp.up_proj" in name)]
+    save_file(weights, path, metadata={"format": "pt"})
+
+
+def widen_weight(folder) -> None:
+    path = folder / "model.safetensors"
+    weights = load_file(path)
+    name = next(name for name in weights if "layers.1.mlp.up_proj" in name)
+    weights[name] = torch.zeros(3, 3)
+    save_file(weights, path, metadata={"format": "pt"})
+
+
+BROKEN = {
+    "folder missing": (shutil.rmtree, "no usable model"),
+    "config missing": (lambda folder: (folder / "config.json").unlink(), "config.json"),
+    "config garbage": (lambda folder: (folder / "config.json").write_text("{"), "config.json"),
+    "config without type": (lambda folder: (folder / "config.json").write_text("{}"), "config.json"),
+    "other type": (lambda folder: change_config(folder, model_type="gpt2"), "'gpt2' are not supported"),
+    "unheard type": (lambda folder: change_config(folder, model_type="banana"), "'banana' are not supported"),
+    "weights missing": (lambda folder: (folder / "model.safetensors").unlink(), "could not be loaded"),
+    "weights garbage": (lambda folder: (folder / "model.safetensors").write_bytes(b"1234"), "could not be loaded"),
+    "a weight missing": (drop_weight, "up_proj"),
+    "a weight of another size": (widen_weight, "could not be loaded"),
+    "processor missing": (lambda folder: [p.unlink() for p in folder.glob("*process*")], "could not be loaded"),
+    "tokenizer missing": (lambda folder: [p.unlink() for p in folder.glob("token*")], "could not be loaded"),
+    "processor garbage": (lambda folder: (folder / "processor_config.json").write_text("["), "could not be loaded"),
+}
+
+
+@pytest.mark.parametrize("case", BROKEN)
+def test_broken_checkpoints_are_one_sentence(copy, case):
+    breaking, said = BROKEN[case]
+    breaking(copy)
+    with pytest.raises(ModelError) as caught:
+        VideoLLM.load(str(copy), device="cpu")
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value) and str(caught.value).endswith(".")
+
+
+@pytest.mark.parametrize(
+    "options, said",
+    [
+        ({"device": "cuda:99"}, "cuda:99"),
+        ({"device": "banana"}, "'banana'"),
+        ({"dtype": "int8"}, "float32, bfloat16 or float16"),
+        ({"dtype": "banana"}, "float32, bfloat16 or float16"),
+        ({"attention": "banana"}, "banana"),
+    ],
+)
+def test_options_that_make_no_sense_are_one_sentence(saved, options, said):
+    with pytest.raises(ModelError) as caught:
+        load_model(str(saved), **options)
+    assert said in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", torch.float16])
+def test_dtypes(saved, dtype):
+    model, _ = load_model(str(saved), device="cpu", dtype=dtype)
+    assert model.dtype == (dtype if isinstance(dtype, torch.dtype) else getattr(torch, dtype))
+    assert not model.training
+
+
+def test_a_model_on_a_cpu_is_float32_unless_asked(saved):
+    llm = VideoLLM.load(str(saved), device="cpu")
+    assert llm.dtype == torch.float32 and llm.device.type == "cpu" and llm.name == saved.name
+
+
+def spread(saved) -> dict[str, str]:
+    """Every second decoder layer, the vision tower and the last norm on disk, the rest in memory."""
+    return {
+        "model.vision_tower": "disk", "model.multi_modal_projector": "cpu", "model.image_newline": "cpu",
+        "model.language_model.embed_tokens": "cpu", "model.language_model.rotary_emb": "cpu",
+        "model.language_model.layers.0": "cpu", "model.language_model.layers.1": "disk",
+        "model.language_model.layers.2": "cpu", "model.language_model.layers.3": "disk",
+        "model.language_model.norm": "disk", "lm_head": "cpu",
+    }  # fmt: skip
+
+
+def all_on_disk(saved) -> dict[str, str]:
+    return spread(saved) | {"model.language_model.embed_tokens": "disk", "lm_head": "disk"}
+
+
+@pytest.mark.parametrize("where", [spread, all_on_disk])
+def test_a_model_spread_over_memory_and_disk_answers_the_same(saved, tmp_path, where):
+    llm = VideoLLM.load(str(saved), device_map=where(saved), offload_folder=str(tmp_path), dtype="float32")
+    assert any(weight.device.type == "meta" for weight in llm.model.parameters())
+    found, expected = [], []
+    for one, said in ((llm, found), (tiny(MODEL), expected)):
+        video = one.encode(clip())
+        for plan in (None, plan_for(video)):
+            prefix = one.prefill(video, plan)
+            said.append((prefix.tokens_after, one.answer(prefix, FIRST, max_new_tokens=5).text))
+    assert found == expected

@@ -1,0 +1,153 @@
+"""Tiny Video LLMs with random weights, one row a family: model and processor made in memory, nothing downloaded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+import torch
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+from transformers import (
+    LlavaOnevisionConfig,
+    LlavaOnevisionForConditionalGeneration,
+    LlavaOnevisionImageProcessor,
+    LlavaOnevisionProcessor,
+    LlavaOnevisionVideoProcessor,
+    PreTrainedTokenizerFast,
+    Qwen2Config,
+    SiglipVisionConfig,
+)
+
+from sttm_core.engine import VideoLLM
+from sttm_core.models import family_of
+from sttm_core.video import VideoClip
+
+LAYERS = 4
+CHAT = (
+    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{% for part in message['content'] %}"
+    "{% if part['type'] == 'video' %}VIDEO{% else %}{{ part['text'] }}{% endif %}{% endfor %}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+
+@dataclass(frozen=True)
+class Tiny:
+    """One family.
+
+    Attributes:
+        build: ``(attention) -> (model, processor)``, weights still as transformers draws them.
+        grid: ``(frames, which size) -> (T, H, W)`` tokens that such a clip must become.
+        patch_token: the special token that stands for a patch.
+        sizes: height and width of the clips it is tried on.
+        with_video: keyword arguments by which plain transformers is told about a clip, beside its frames.
+    """
+
+    build: Callable
+    grid: Callable[[int, int], tuple[int, int, int]]
+    patch_token: str
+    sizes: tuple[tuple[int, int], tuple[int, int]] = ((64, 64), (48, 96))
+    with_video: Callable[[VideoClip], dict] = lambda clip: {}
+
+
+def tokenizer(video: str, *special: str, **named: str) -> PreTrainedTokenizerFast:
+    """Bytes as tokens, and the given special tokens; a chat template with ``video`` in the video's place."""
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    bytes_ = Tokenizer(models.BPE(vocab={letter: i for i, letter in enumerate(alphabet)}, merges=[]))
+    bytes_.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    bytes_.decoder = decoders.ByteLevel()
+    names = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", *special]
+    bytes_.add_special_tokens([AddedToken(name, special=True, normalized=False) for name in names])
+    made = PreTrainedTokenizerFast(
+        tokenizer_object=bytes_, eos_token="<|im_end|>", pad_token="<|endoftext|>", extra_special_tokens=named or None
+    )
+    made.chat_template = CHAT.replace("VIDEO", video)
+    return made
+
+
+def text_config(vocabulary: int) -> dict:
+    return {
+        "vocab_size": vocabulary,
+        "hidden_size": 32,
+        "intermediate_size": 48,
+        "num_hidden_layers": LAYERS,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "max_position_embeddings": 4096,
+    }
+
+
+def llava_onevision(attention: str = "sdpa"):
+    text = tokenizer("<video>\n", "<image>", "<video>")
+    size = {"height": 120, "width": 120}  # 15x15 patches are pooled to 8x8
+    processor = LlavaOnevisionProcessor(
+        LlavaOnevisionImageProcessor(size=size, image_grid_pinpoints=[[120, 120]]),
+        text,
+        LlavaOnevisionVideoProcessor(size=size),
+        num_image_tokens=15 * 15,
+        vision_feature_select_strategy="full",
+        chat_template=text.chat_template,
+    )
+    vision = SiglipVisionConfig(
+        hidden_size=32, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2, image_size=120, patch_size=8,
+        vision_use_head=False,
+    )  # fmt: skip
+    config = LlavaOnevisionConfig(
+        vision_config=vision,
+        text_config=Qwen2Config(**text_config(len(text))),
+        image_token_index=text.convert_tokens_to_ids("<image>"),
+        video_token_index=text.convert_tokens_to_ids("<video>"),
+        vision_feature_select_strategy="full",
+        vision_feature_layer=-1,
+        image_grid_pinpoints=[[120, 120]],
+    )
+    return LlavaOnevisionForConditionalGeneration._from_config(config, attn_implementation=attention), processor
+
+
+TINY: dict[str, Tiny] = {
+    "llava_onevision": Tiny(llava_onevision, lambda frames, size: (frames, 8, 8), "<video>"),
+}
+
+
+def shuffled(model: torch.nn.Module, seed: int) -> torch.nn.Module:
+    """Weights large enough that every token matters and greedy answers are not one token over and over."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            if "embed_tokens" in name:
+                weight.normal_(generator=generator)
+            elif weight.ndim > 1:
+                weight.normal_(std=1.2 / weight[0].numel() ** 0.5, generator=generator)
+            else:
+                weight.add_(torch.empty_like(weight).normal_(std=0.05, generator=generator))
+    return model.float().eval()
+
+
+@cache
+def tiny(model_type: str, attention: str = "sdpa") -> VideoLLM:
+    """A tiny model of a family, shared by all tests: leave it as it is."""
+    torch.manual_seed(0)
+    model, processor = TINY[model_type].build(attention)
+    model.generation_config.eos_token_id = processor.tokenizer.eos_token_id
+    model.generation_config.pad_token_id = processor.tokenizer.pad_token_id
+    return VideoLLM(shuffled(model, 7), processor, family_of(model_type), f"tiny {model_type}")
+
+
+@cache
+def clip(frames: int = 5, size: tuple[int, int] = (64, 64), seed: int = 0) -> VideoClip:
+    """Blocks of colour that drift, noise in one corner; half a second a frame."""
+    rng = np.random.default_rng(seed)
+    height, width = size
+    scene = rng.integers(0, 255, (4, 4, 3)).repeat(height // 4 + 1, 0).repeat(width // 4 + 1, 1)[:height, :width]
+    made = np.stack([np.roll(scene, 3 * max(0, t - 1), axis=1) for t in range(frames)])
+    made[:, : height // 3, : width // 3] = rng.integers(0, 255, (frames, height // 3, width // 3, 3))
+    return VideoClip.from_frames(made.astype(np.uint8), np.arange(frames) * 0.5, name="blocks")
+
+
+def plain_inputs(llm: VideoLLM, model_type: str, shown: VideoClip, question: str) -> dict[str, torch.Tensor]:
+    """What plain transformers makes of a clip and a question, without any help from this package."""
+    messages = [{"role": "user", "content": [{"type": "video"}, {"type": "text", "text": question}]}]
+    prompt = llm.processor.apply_chat_template(messages, add_generation_prompt=True)
+    made = llm.processor(text=prompt, videos=[shown.frames], return_tensors="pt", **TINY[model_type].with_video(shown))
+    return {name: value for name, value in made.items() if isinstance(value, torch.Tensor)}
