@@ -1,10 +1,12 @@
-"""One bounded store for what is costly to make again: encoded videos and prefixes (see architecture: caches and people)."""
+"""One bounded store for what is costly to make again: encoded videos and prefixes, shared by all visitors."""
 
 from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
 
@@ -16,6 +18,14 @@ class Sized(Protocol):
 
 
 T = TypeVar("T", bound=Sized)
+
+
+@dataclass
+class _Turn:
+    """Who makes an item: one thread at a time, while ``threads`` count the one at work and those that wait."""
+
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    threads: int = 0
 
 
 class Store:
@@ -30,7 +40,7 @@ class Store:
         self.max_bytes = max_bytes
         self._items: OrderedDict[Hashable, Sized] = OrderedDict()
         self._lock = threading.Lock()
-        self._making: dict[Hashable, threading.Lock] = {}
+        self._turns: dict[Hashable, _Turn] = {}
 
     def get(self, key: Hashable) -> Sized | None:
         """The item, now the most recently used, or None."""
@@ -48,17 +58,16 @@ class Store:
                 self._items.popitem(last=False)
 
     def get_or_make(self, key: Hashable, make: Callable[[], T]) -> T:
-        """The item; made once, even if several threads ask for it at the same time."""
-        with self._lock:
-            making = self._making.setdefault(key, threading.Lock())
-        with making:
+        """The item; made once, even if several threads ask for it at the same time.
+
+        An exception of ``make`` goes to the thread that called it; the next one that waits tries again.
+        """
+        with self._turn(key):
             item = self.get(key)
             if item is None:
                 item = make()
                 self.put(key, item)
-        with self._lock:
-            self._making.pop(key, None)
-        return item
+            return item
 
     @property
     def nbytes(self) -> int:
@@ -68,6 +77,21 @@ class Store:
 
     def __len__(self) -> int:
         return len(self._items)
+
+    @contextmanager
+    def _turn(self, key: Hashable) -> Iterator[None]:
+        """Inside the `with`, no other thread makes the item of ``key``; nothing is left behind once all are out."""
+        with self._lock:
+            turn = self._turns.setdefault(key, _Turn())
+            turn.threads += 1
+        try:
+            with turn.lock:
+                yield
+        finally:
+            with self._lock:
+                turn.threads -= 1
+                if not turn.threads:
+                    del self._turns[key]
 
     def _bytes(self) -> int:
         return sum(item.nbytes for item in self._items.values())

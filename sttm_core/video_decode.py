@@ -14,13 +14,13 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 
-import av
 import cv2
 import numpy as np
 
 from sttm_core.video_probe import (
     StreamInfo,
     VideoError,
+    av,
     damaged,
     open_container,
     picture_stream,

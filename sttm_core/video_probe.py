@@ -7,8 +7,12 @@ from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
-import av
 import numpy as np
+
+try:
+    import av
+except ImportError:  # frames in memory need no decoder
+    av = None
 
 # FFmpeg would also open playlists, which name other files and addresses: only containers that hold their own pictures.
 _CONTAINERS = (
@@ -82,7 +86,14 @@ def check_file(path: str | os.PathLike) -> Path:
     return path
 
 
+def check_av() -> None:
+    """VideoError where PyAV is missing."""
+    if av is None:
+        raise VideoError("Video files need PyAV, which is not installed: run `pip install av`.")
+
+
 def open_container(path: Path) -> av.container.InputContainer:
+    check_av()
     try:
         return av.open(str(path), options=_OPEN_OPTIONS, metadata_errors="replace")
     except (av.error.FFmpegError, OSError, ValueError) as error:

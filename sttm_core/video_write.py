@@ -9,11 +9,10 @@ from contextlib import closing, contextmanager
 from fractions import Fraction
 from pathlib import Path
 
-import av
 import numpy as np
 
 from sttm_core.video_decode import decoded, picture_of
-from sttm_core.video_probe import VideoError, check_file, probe
+from sttm_core.video_probe import VideoError, av, check_av, check_file, probe
 
 _CLOCK = 90_000  # ticks a second, the usual clock of MP4
 _ENCODER_OPTIONS = {"preset": "veryfast", "crf": "20"}
@@ -61,6 +60,7 @@ def _even(frame: np.ndarray) -> np.ndarray:
 @contextmanager
 def _encoder(path: Path, rate: Fraction) -> Iterator[_Mp4Encoder]:
     """An encoder into `path`; the file appears when it is complete, and not at all after an exception."""
+    check_av()
     unfinished = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         with av.open(str(unfinished), "w", format="mp4", options={"movflags": "faststart"}) as container:

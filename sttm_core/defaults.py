@@ -1,0 +1,35 @@
+"""Where a model's thresholds start: its own advice (`sttm.json` beside the weights), or the paper's."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+ADVICE_FILE = "sttm.json"
+SHIPPED_MODEL = Path(__file__).resolve().parent.parent / "assets" / "demo_model"
+
+
+@dataclass(frozen=True)
+class Defaults:
+    """Thresholds to start from, and in one sentence what the model was made for (empty if it does not say)."""
+
+    tau_spatial: float = 0.85
+    tau_temporal: float = 0.65
+    about: str = ""
+
+
+def default_thresholds(model_path: str | Path) -> Defaults:
+    """The advice in ``sttm.json`` of a model folder; LLaVA-Video-7B's published pair (50% on VNBench) without one.
+
+    Raises:
+        ValueError: if the file is there but is not valid.
+    """
+    file = Path(model_path) / ADVICE_FILE
+    if not file.is_file():
+        return Defaults()
+    try:
+        advice = json.loads(file.read_text(encoding="utf-8"))
+        return Defaults(float(advice["tau_spatial"]), float(advice["tau_temporal"]), str(advice.get("about", "")))
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{ADVICE_FILE} of the model {Path(model_path).name} is broken; delete or mend it.") from error

@@ -1,0 +1,53 @@
+"""Where thresholds start: the model's own advice, the paper's without any, a sentence when the advice is broken."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from sttm_core.defaults import ADVICE_FILE, SHIPPED_MODEL, Defaults, default_thresholds
+
+
+def advise(folder: Path, text: str) -> Path:
+    (folder / ADVICE_FILE).write_text(text, encoding="utf-8")
+    return folder
+
+
+@pytest.mark.parametrize("missing", ["llava-hf/llava-onevision-qwen2-7b-ov-hf", "no/such/folder", ""])
+def test_without_advice_they_are_the_papers(missing: str) -> None:
+    assert default_thresholds(missing) == Defaults(0.85, 0.65, "")
+
+
+def test_a_folder_without_advice_has_the_papers_too(tmp_path: Path) -> None:
+    assert default_thresholds(tmp_path) == Defaults(0.85, 0.65, "")
+
+
+@pytest.mark.parametrize(
+    ("advice", "expected"),
+    [
+        ({"tau_spatial": 0.9, "tau_temporal": 0.7, "about": "clips"}, Defaults(0.9, 0.7, "clips")),
+        ({"tau_spatial": 1, "tau_temporal": 0}, Defaults(1.0, 0.0, "")),
+        ({"tau_spatial": 0.5, "tau_temporal": 0.25, "else": []}, Defaults(0.5, 0.25, "")),
+    ],
+)
+def test_advice_is_followed(tmp_path: Path, advice: dict, expected: Defaults) -> None:
+    assert default_thresholds(advise(tmp_path, json.dumps(advice))) == expected
+    assert default_thresholds(str(tmp_path)) == expected
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", "3", "{}", '{"tau_spatial": 0.9}', '{"tau_spatial": "high", "tau_temporal": 0.7}', "null"]
+)
+def test_broken_advice_is_one_sentence_that_names_the_model(tmp_path: Path, text: str) -> None:
+    with pytest.raises(
+        ValueError, match=rf"^{ADVICE_FILE} of the model {tmp_path.name} is broken; delete or mend it\.$"
+    ):
+        default_thresholds(advise(tmp_path, text))
+
+
+def test_the_shipped_model_says_what_it_is_for() -> None:
+    advice = default_thresholds(SHIPPED_MODEL)
+    assert 0 < advice.tau_spatial <= 1 and 0 < advice.tau_temporal <= 1
+    assert advice.about.endswith(".")
