@@ -1,0 +1,140 @@
+"""The two answer columns as HTML: baseline left and grey, merged right and accent."""
+
+from __future__ import annotations
+
+from difflib import SequenceMatcher
+from html import escape
+
+from sttm_core.timing import Timings
+
+from .labels import STAGE_NAMES, duration
+from .studio import Column
+
+WAITING = "Ask a question: both columns answer it, one from all tokens and one from the merged ones."
+
+
+def answer_card(column: Column | None, other: Column | None, *, truth: str | None = None, busy: str = "") -> str:
+    """One column.
+
+    Args:
+        column: what is known so far, None before the first question.
+        other: the other column, for the common scale of the bars and to mark words that differ.
+        truth: the known answer, shown beside the model's.
+        busy: what is going on, in a few words; empty when nothing is.
+    """
+    merged = column is not None and column.plan is not None
+    kind, title = ("merged", "Merged") if merged else ("baseline", "All tokens")
+    if column is None:
+        return _card(kind, title, "", f'<p class="hint">{escape(WAITING)}</p>')
+    if column.error:
+        return _card(kind, title, "", f'<p class="failed" role="alert">{escape(column.error)}</p>')
+    parts = [_text(column, other, busy)]
+    if truth and column.answer and column.answer.finished:
+        parts.append(_truth(column.answer.text, truth))
+    if column.timings:
+        parts.append(_ttft(column, other))
+        parts.append(_facts(column))
+    return _card(kind, title, _badge(column, other) if merged else "", "".join(parts))
+
+
+def empty_cards() -> tuple[str, str]:
+    """Both columns before the first question."""
+    hint = '<p class="hint">The same question, answered from the tokens that merging leaves.</p>'
+    return answer_card(None, None), _card("merged", "Merged", "", hint)
+
+
+def bytes_text(count: int | None) -> str:
+    """``78 MB``, ``1.2 GB``; a dash where it is not known."""
+    if count is None:
+        return "-"
+    for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if count >= size:
+            value = count / size
+            return f"{value:.1f} {unit}" if value < 9.95 else f"{value:,.0f} {unit}"
+    return f"{count} B"
+
+
+def marked_words(text: str, reference: str) -> str:
+    """``text`` as HTML, words that ``reference`` does not have at that place in ``<mark>``."""
+    words, others = text.split(), reference.split()
+    pieces = []
+    for tag, _, _, start, end in SequenceMatcher(None, others, words, autojunk=False).get_opcodes():
+        chunk = escape(" ".join(words[start:end]))
+        if chunk:
+            pieces.append(f"<mark>{chunk}</mark>" if tag in ("insert", "replace") else chunk)
+    return " ".join(pieces)
+
+
+def _card(kind: str, title: str, badge: str, body: str) -> str:
+    return (
+        f'<section class="answer {kind}" aria-label="{title}"><header><h3>{title}</h3>{badge}</header>{body}</section>'
+    )
+
+
+def _text(column: Column, other: Column | None, busy: str) -> str:
+    if column.answer is None:
+        return f'<p class="text waiting">{escape(busy or "waiting for its turn")}<span class="dots"></span></p>'
+    done = column.answer.finished and other is not None and other.answer is not None and other.answer.finished
+    if column.plan is not None and done:
+        text = marked_words(column.answer.text, other.answer.text)
+    else:
+        text = escape(column.answer.text)
+    cursor = "" if column.answer.finished else '<span class="cursor"></span>'
+    return f'<p class="text" aria-live="polite">{text or "<em>(empty)</em>"}{cursor}</p>'
+
+
+def _badge(column: Column, other: Column | None) -> str:
+    answers = [c.answer for c in (column, other) if c is not None and c.answer is not None]
+    if len(answers) < 2 or not all(answer.finished for answer in answers):
+        return ""
+    same = answers[0].text == answers[1].text
+    return f'<span class="badge {"same" if same else "changed"}">{"same answer" if same else "▲ changed"}</span>'
+
+
+def _truth(text: str, truth: str) -> str:
+    right = text.strip().lower() == truth.strip().lower()
+    return f'<p class="truth {"right" if right else "wrong"}">{"✓" if right else "✗"} truth: {escape(truth)}</p>'
+
+
+def _ttft(column: Column, other: Column | None) -> str:
+    scale = max(c.timings.ttft for c in (column, other) if c is not None and c.timings)
+    runs = len(column.runs)
+    count = f"median of {runs}" if runs > 1 else "1 run"
+    first = column.answer.timings.first_token if column.answer else 0.0
+    cached = f" · this question from the cached prefix: {duration(first)}" if column.cached else ""
+    ratio = ""
+    if column.plan is not None and other is not None and other.timings:
+        ratio = f'<b class="ratio">×{other.timings.ttft / column.timings.ttft:.2f}</b>'
+    return (
+        f'<div class="ttft"><span>TTFT <b>{duration(column.timings.ttft)}</b></span>{ratio}'
+        f"<small>{count}{cached}</small></div>{_bar(column.timings, scale)}"
+    )
+
+
+def _bar(timings: Timings, scale: float) -> str:
+    stages = [(name, seconds) for name, seconds in timings.as_dict().items() if seconds > 0]
+    words = ", ".join(f"{STAGE_NAMES[name]} {duration(seconds)}" for name, seconds in stages)
+    pieces = "".join(
+        f'<i class="{name}" style="width:{100 * seconds / scale:.2f}%" title="{STAGE_NAMES[name]}"></i>'
+        for name, seconds in stages
+    )
+    legend = "".join(f'<span><i class="{n}"></i>{STAGE_NAMES[n]} {duration(s)}</span>' for n, s in stages)
+    return f'<div class="bar" role="img" aria-label="{words}">{pieces}</div><div class="stages">{legend}</div>'
+
+
+def _facts(column: Column) -> str:
+    answer, prefix = column.answer, column.prefix
+    facts = [
+        f"{answer.prompt_tokens:,} tokens",
+        f"{bytes_text(answer.kv_bytes)} KV cache",
+        f"{bytes_text(answer.peak_bytes)} peak",
+    ]
+    layer = prefix.encoded.merge_layer
+    engaged = ""
+    if column.plan is not None:
+        before, after = prefix.tokens_before, prefix.tokens_after
+        if before == after:
+            engaged = '<p class="engaged off">not engaged: nothing merges at these thresholds</p>'
+        else:
+            engaged = f'<p class="engaged">engaged at layer {layer}: {before:,} → {after:,} tokens</p>'
+    return f'<p class="facts">{" · ".join(facts)}</p>{engaged}'

@@ -1,0 +1,222 @@
+"""What the application does, without its page: videos in, pictures and answers out. One for all visitors.
+
+A visitor's session holds a `VideoRef` and settings, never tensors; what is costly lies in one bounded store.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+
+from sttm_core.comparison import MergeSettings, first_token
+from sttm_core.defaults import Defaults
+from sttm_core.engine import Answer, EncodedVideo, Prefix, VideoLLM
+from sttm_core.plan import MergePlan
+from sttm_core.store import Store
+from sttm_core.timing import Timings
+from sttm_core.video import VideoClip
+
+from .inspector import InspectorData
+from .samples import Sample, load_samples
+
+DEFAULT_STORE_BYTES = 4 * 2**30
+
+
+@dataclass(frozen=True)
+class VideoRef:
+    """A video as a session remembers it."""
+
+    path: str
+    name: str
+    content_hash: str
+    num_frames: int
+    sample_id: str = ""
+
+
+@dataclass
+class Column:
+    """One of the two columns as it fills: ``plan`` is None for the baseline.
+
+    ``cached`` says that the prefix was there already, so that only the question had to be prefilled.
+    """
+
+    plan: MergePlan | None
+    prefix: Prefix | None = None
+    answer: Answer | None = None
+    error: str = ""
+    cached: bool = False
+    runs: list[Timings] = field(default_factory=list)
+
+    @property
+    def timings(self) -> Timings | None:
+        """Median over the runs, or the first run while there are none."""
+        if self.runs:
+            return Timings.median(self.runs)
+        return self.answer.timings if self.answer else None
+
+
+class Studio:
+    """The application's service: opens, encodes, plans, answers, measures.
+
+    Args:
+        llm: the loaded model.
+        defaults: thresholds to start from.
+        max_frames: most frames that a visitor may ask for.
+        store_bytes: bound on encoded videos and prefixes kept in memory.
+        samples: shipped clips by id.
+    """
+
+    def __init__(
+        self,
+        llm: VideoLLM,
+        defaults: Defaults | None = None,
+        *,
+        max_frames: int = 128,
+        store_bytes: int = DEFAULT_STORE_BYTES,
+        samples: dict[str, Sample] | None = None,
+    ) -> None:
+        self.llm = llm
+        self.defaults = defaults or Defaults()
+        self.max_frames = max_frames
+        self.store = Store(store_bytes)
+        self.samples = load_samples() if samples is None else samples
+        self._lock = threading.Lock()
+
+    @cached_property
+    def model_chip(self) -> str:
+        """Name, size and device of the model in one line."""
+        count = self.llm.num_parameters
+        size = f"{count / 1e9:.1f} B" if count >= 1e9 else f"{count / 1e6:.1f} M"
+        device = "CPU" if self.llm.device.type == "cpu" else _gpu_name(self.llm)
+        return f"{self.llm.name}, {size} parameters, {device}"
+
+    def warm_up(self) -> None:
+        """Run the whole line once on the first sample: the first visitor finds it encoded, and the model warm."""
+        settings = MergeSettings(self.defaults.tau_spatial, self.defaults.tau_temporal)
+        for sample_id in list(self.samples)[:1]:
+            ref = self.open_sample(sample_id)
+            for _ in self.ask(ref, self.samples[sample_id].questions[0].text, settings):
+                pass
+
+    def open(self, path: str | Path, num_frames: int, sample_id: str = "") -> VideoRef:
+        """Decode the video once to see that it can be, and remember it.
+
+        Raises:
+            ValueError: (`VideoError`) in one sentence if it can't be read, or for more frames than allowed.
+        """
+        if not 1 <= num_frames <= self.max_frames:
+            raise ValueError(f"The number of frames must lie between 1 and {self.max_frames}, got {num_frames}.")
+        clip = VideoClip.open(path, num_frames)
+        ref = VideoRef(str(path), clip.name, clip.content_hash, num_frames, sample_id)
+        with self._lock:
+            self._opened = (ref, clip)  # the next step wants its frames
+        return ref
+
+    def open_sample(self, sample_id: str, num_frames: int | None = None) -> VideoRef:
+        """One of the shipped clips.
+
+        Raises:
+            ValueError: if there is no such sample.
+        """
+        if sample_id not in self.samples:
+            raise ValueError(f"There is no sample {sample_id!r}; there are {', '.join(self.samples)}.")
+        sample = self.samples[sample_id]
+        return self.open(sample.path, num_frames or min(sample.num_frames, self.max_frames), sample_id)
+
+    def clip(self, ref: VideoRef) -> VideoClip:
+        """The frames of a video."""
+        with self._lock:
+            opened = getattr(self, "_opened", None)
+        if opened and opened[0] == ref:
+            return opened[1]
+        return VideoClip.open(ref.path, ref.num_frames)
+
+    def encoded(self, ref: VideoRef, settings: MergeSettings) -> EncodedVideo:
+        """The video before the merge layer, from the store or made now."""
+        layer = self.llm.default_merge_layer if settings.merge_layer is None else settings.merge_layer
+        key = ("encoded", ref.content_hash, ref.num_frames, layer, settings.root_level)
+        return self.store.get_or_make(
+            key, lambda: self.llm.encode(self.clip(ref), merge_layer=layer, root_level=settings.root_level)
+        )
+
+    def inspector_data(self, ref: VideoRef, settings: MergeSettings) -> InspectorData:
+        """What the browser needs to draw and re-plan: pictures and tables."""
+        encoded = self.encoded(ref, settings)
+        return InspectorData.of(
+            encoded.clip.frames,
+            encoded.clip.times,
+            encoded.tables,
+            title=self.samples[ref.sample_id].title if ref.sample_id else ref.name,
+            needles=self.needles(ref, encoded),
+            tau_spatial=settings.tau_spatial,
+            tau_temporal=settings.tau_temporal,
+            rules=settings.rules,
+        )
+
+    def prefix(self, ref: VideoRef, settings: MergeSettings, plan: MergePlan | None) -> tuple[Prefix, bool]:
+        """The prefix of one column, and whether it was in the store already."""
+        encoded = self.encoded(ref, settings)
+        what = None if plan is None else (plan.tau_spatial, plan.tau_temporal, plan.rules, settings.position_rule)
+        key = ("prefix", ref.content_hash, ref.num_frames, encoded.merge_layer, encoded.root_level, what)
+        found = self.store.get(key)
+        if found is not None and found.encoded is encoded:
+            return found, True
+        prefix = self.llm.prefill(encoded, plan, position_rule=settings.position_rule)
+        self.store.put(key, prefix)
+        return prefix, False
+
+    def ask(
+        self, ref: VideoRef, question: str, settings: MergeSettings, max_new_tokens: int | None = None
+    ) -> Iterator[tuple[Column, Column]]:
+        """Both columns, yielded as they fill: the baseline first, then the merged one.
+
+        A column whose model call fails for lack of memory carries its sentence in ``error``; the other one goes on.
+        """
+        self.llm.question_ids(question)
+        encoded = self.encoded(ref, settings)
+        columns = Column(None), Column(settings.plan(encoded))
+        yield columns
+        for column in columns:
+            try:
+                column.prefix, column.cached = self.prefix(ref, settings, column.plan)
+                for answer in self.llm.answering(column.prefix, question, max_new_tokens=max_new_tokens):
+                    column.answer = answer
+                    yield columns
+            except RuntimeError as error:  # OutOfMemoryError: the other column must not be lost
+                column.error = str(error)
+                yield columns
+
+    def measure(
+        self, columns: tuple[Column, Column], question: str, settings: MergeSettings, runs: int
+    ) -> Iterator[tuple[Column, Column]]:
+        """Repeat prefill and first token of both columns in turn; what `ask` did was the warm-up."""
+        for _ in range(runs):
+            for column in columns:
+                if column.prefix is not None and column.answer is not None:
+                    encoded = column.prefix.encoded
+                    column.runs.append(first_token(self.llm, encoded, column.plan, question, settings.position_rule))
+            yield columns
+
+    def needles(self, ref: VideoRef, encoded: EncodedVideo, question: str | None = None) -> list[dict]:
+        """Known boxes of a sample's needles (of one question, if given), in the encoded video's steps and patches."""
+        if not ref.sample_id:
+            return []
+        _, height, width = encoded.layout.shape
+        times = encoded.clip.times[encoded.step_frames]
+        asked = [q for q in self.samples[ref.sample_id].questions if q.needle and question in (None, q.text)]
+        found = [q.needle.in_patches(q.answer or q.text, times, height, width) for q in asked]
+        return [needle for needle in found if needle]
+
+
+def _gpu_name(llm: VideoLLM) -> str:
+    import torch
+
+    return torch.cuda.get_device_name(llm.device) if llm.device.type == "cuda" else llm.device.type.upper()
+
+
+def with_thresholds(settings: MergeSettings, plan: MergePlan) -> MergeSettings:
+    """The settings with the thresholds that a plan was made with (a budget finds its own)."""
+    return replace(settings, tau_spatial=plan.tau_spatial, tau_temporal=plan.tau_temporal)

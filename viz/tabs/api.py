@@ -1,0 +1,111 @@
+"""The same actions as named endpoints for `gradio_client`: samples, inspect, plan, ask."""
+
+from __future__ import annotations
+
+import gradio as gr
+
+from sttm_core.comparison import Comparison, MergeSettings
+
+from ..studio import Studio, VideoRef
+from .errors import plain_errors
+from .explore import MODEL
+
+PUBLIC = MODEL | {"api_visibility": "public"}
+
+
+class Endpoints:
+    """What other programs call. A video is a file, or the id of a sample."""
+
+    def __init__(self, studio: Studio) -> None:
+        self.studio = studio
+
+    def samples(self) -> list[dict]:
+        """Ids, titles and suggested questions of the shipped clips."""
+        return [
+            {"id": s.id, "title": s.title, "description": s.description, "questions": [q.text for q in s.questions]}
+            for s in self.studio.samples.values()
+        ]
+
+    def inspect(self, video: str | None, sample: str, num_frames: int, tau_spatial, tau_temporal, rules, merge_layer):
+        """The inspector's data as JSON: geometry, cosine tables (float32, base64) and pictures."""
+        settings = _settings(tau_spatial, tau_temporal, None, rules, merge_layer)
+        return self.studio.inspector_data(self._open(video, sample, num_frames), settings).payload()
+
+    def plan(self, video, sample, num_frames, tau_spatial, tau_temporal, retention, rules, merge_layer) -> dict:
+        """What is merged: retention, thresholds used, tokens a frame, boxes and patch counts."""
+        settings = _settings(tau_spatial, tau_temporal, retention, rules, merge_layer)
+        plan = settings.plan(self.studio.encoded(self._open(video, sample, num_frames), settings))
+        return {
+            "retention": plan.retention,
+            "tokens": {"all": plan.num_patches, "kept": plan.num_tokens},
+            "tau_spatial": plan.tau_spatial,
+            "tau_temporal": plan.tau_temporal,
+            "rules": plan.rules,
+            "tokens_per_frame": plan.tokens_per_frame.tolist(),
+            "chains": {"count": plan.num_chains, "longest": plan.longest_chain},
+            "boxes": plan.boxes.tolist(),
+            "patch_counts": plan.patch_counts.tolist(),
+        }
+
+    def ask(
+        self, video, sample, question, num_frames, tau_spatial, tau_temporal, retention, rules, merge_layer, runs
+    ) -> dict:
+        """Both answers with TTFT by stage; the same object that the command line prints with ``--json``."""
+        settings = _settings(tau_spatial, tau_temporal, retention, rules, merge_layer)
+        ref = self._open(video, sample, num_frames)
+        *_, columns = self.studio.ask(ref, question, settings)
+        if int(runs) > 1:
+            *_, columns = self.studio.measure(columns, question, settings, int(runs))
+        return self._result(ref, question, settings, columns, int(runs))
+
+    def _result(self, ref: VideoRef, question: str, settings: MergeSettings, columns, runs: int) -> dict:
+        from dataclasses import replace
+
+        failed = next((column.error for column in columns if column.error), "")
+        if columns[1].answer is None:
+            raise ValueError(failed)
+        baseline, merged = (column.answer and replace(column.answer, timings=column.timings) for column in columns)
+        llm = self.studio.llm
+        result = Comparison(ref.name, llm.name, question, settings, columns[1].plan, baseline, merged, runs).as_dict()
+        return result | ({"error": failed} if failed else {})
+
+    def _open(self, video: str | None, sample: str, num_frames) -> VideoRef:
+        if video:
+            return self.studio.open(video, int(num_frames))
+        if sample:
+            return self.studio.open_sample(sample, int(num_frames))
+        raise ValueError("Give a video file or the id of a sample.")
+
+
+def build_api(studio: Studio) -> None:
+    """Invisible components and public endpoints."""
+    ends = Endpoints(studio)
+    with gr.Row(visible=False):
+        video = gr.File(label="video", file_types=["video"])
+        sample = gr.Textbox("", label="sample")
+        question = gr.Textbox(label="question")
+        frames = gr.Number(16, label="num_frames", precision=0)
+        tau_s = gr.Number(studio.defaults.tau_spatial, label="tau_spatial")
+        tau_t = gr.Number(studio.defaults.tau_temporal, label="tau_temporal")
+        retention = gr.Number(None, label="retention")
+        rules = gr.Textbox("paper", label="rules")
+        layer = gr.Number(studio.llm.default_merge_layer, label="merge_layer", precision=0)
+        runs = gr.Number(1, label="runs", precision=0)
+        out = gr.JSON(label="result")
+        trigger = gr.Button()
+    where = [video, sample]
+    trigger.click(ends.samples, None, out, api_name="samples", api_visibility="public", queue=False)
+    trigger.click(
+        plain_errors(ends.inspect), [*where, frames, tau_s, tau_t, rules, layer], out, api_name="inspect", **PUBLIC
+    )
+    trigger.click(
+        plain_errors(ends.plan), [*where, frames, tau_s, tau_t, retention, rules, layer], out, api_name="plan", **PUBLIC
+    )
+    trigger.click(
+        plain_errors(ends.ask), [*where, question, frames, tau_s, tau_t, retention, rules, layer, runs], out,
+        api_name="ask", **PUBLIC,
+    )  # fmt: skip
+
+
+def _settings(tau_spatial, tau_temporal, retention, rules, merge_layer) -> MergeSettings:
+    return MergeSettings(float(tau_spatial), float(tau_temporal), retention or None, rules, int(merge_layer))

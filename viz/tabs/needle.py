@@ -1,0 +1,92 @@
+"""Does what matters survive? Every sample question with a known answer, from all tokens and from the merged ones."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import gradio as gr
+
+from ..studio import Studio
+from .controls import Controls, settings_from
+from .errors import plain_errors
+from .explore import MODEL
+from .sweep import tokens_in_box
+
+TABLE = ("clip", "question", "truth", "all tokens", "merged", "kept", "needle tokens left")
+
+
+@dataclass(frozen=True)
+class Needle:
+    """Components of the tab."""
+
+    run: gr.Button
+    stop: gr.Button
+    score: gr.Markdown
+    table: gr.Dataframe
+
+
+class NeedleCheck:
+    """The handler."""
+
+    def __init__(self, studio: Studio) -> None:
+        self.studio = studio
+
+    def run(self, new_tokens: int, *values, progress=gr.Progress()):
+        """Both answers to every question whose truth is known, at the present settings; grows row by row."""
+        settings = settings_from(*values)
+        asked = [(s, q) for s in self.studio.samples.values() for q in s.questions if q.answer is not None]
+        rows, right = [], [0, 0]
+        for done, (sample, question) in enumerate(asked):
+            progress(done / len(asked), desc=sample.title)
+            ref = self.studio.open_sample(sample.id)
+            *_, columns = self.studio.ask(ref, question.text, settings, int(new_tokens))
+            texts = [column.answer.text if column.answer else column.error for column in columns]
+            marks = [matches(text, question.answer) for text in texts]
+            right = [count + mark for count, mark in zip(right, marks, strict=True)]
+            plan = columns[1].plan
+            rows.append([
+                sample.title, question.text, question.answer,
+                *(f"{'✓' if mark else '✗'} {text}" for mark, text in zip(marks, texts, strict=True)),
+                f"{plan.retention:.1%}", self._left(ref, question, settings, plan),
+            ])  # fmt: skip
+            yield _score(right, len(rows)), rows
+
+    def _left(self, ref, question, settings, plan) -> str:
+        if question.needle is None:
+            return ""
+        found = self.studio.needles(ref, self.studio.encoded(ref, settings), question.text)
+        return f"{tokens_in_box(found[0], plan)} of {tokens_in_box(found[0], None)}" if found else "not in these frames"
+
+
+def matches(text: str, truth: str) -> bool:
+    """Exact answer, apart from case, surrounding blanks and a final full stop."""
+    return text.strip().rstrip(".").lower() == truth.strip().rstrip(".").lower()
+
+
+def build_needle() -> Needle:
+    """The tab's components."""
+    gr.Markdown(
+        "Every question about the sample clips whose answer is known, asked of all tokens and of the merged ones at "
+        "the thresholds (or the budget) on the left. Needle tokens still hold a patch of what is asked about."
+    )
+    with gr.Row():
+        run = gr.Button("Check the needles", variant="primary", scale=0, min_width=200, elem_id="needle-run")
+        stop = gr.Button("Stop", scale=0, min_width=70)
+    score = gr.Markdown(elem_id="needle-score")
+    table = gr.Dataframe(
+        headers=list(TABLE), value=[], interactive=False, show_label=False, wrap=True, elem_id="needles"
+    )
+    return Needle(run, stop, score, table)
+
+
+def wire_needle(studio: Studio, controls: Controls, needle: Needle) -> None:
+    """Connect the tab."""
+    running = needle.run.click(
+        plain_errors(NeedleCheck(studio).run), [controls.new_tokens, *controls.settings], [needle.score, needle.table],
+        show_progress_on=needle.score, **MODEL,
+    )  # fmt: skip
+    needle.stop.click(None, cancels=[running], queue=False, api_visibility="private")
+
+
+def _score(right: list[int], asked: int) -> str:
+    return f"**All tokens: {right[0]} of {asked} right. Merged: {right[1]} of {asked} right.**"

@@ -1,0 +1,153 @@
+"""How far can it go? One question at falling budgets, and retention over both thresholds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import gradio as gr
+import numpy as np
+from sttm_core.budget import retention_surface
+
+from sttm_core.comparison import MergeSettings
+from sttm_core.engine import EncodedVideo
+from sttm_core.plan import MergePlan
+
+from ..charts import retention_per_frame, retention_surface_chart
+from ..inspector.ranges import threshold_ranges
+from ..labels import duration
+from ..studio import Studio, VideoRef, with_thresholds
+from .controls import Controls, settings_from
+from .errors import plain_errors
+from .explore import MODEL, Explore
+
+BUDGETS = (1.0, 0.5, 0.3, 0.2, 0.15, 0.1, 0.05)
+LADDER = (
+    "budget", "kept", "tokens", "τ_S", "τ_T", "answer", "same", "prefill + first token", "× faster", "needle tokens"
+)  # fmt: skip
+SURFACE_STEPS = 20
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """Components of the tab."""
+
+    question: gr.Textbox
+    run: gr.Button
+    stop: gr.Button
+    table: gr.Dataframe
+    draw: gr.Button
+    surface: gr.Plot
+    frames: gr.Plot
+
+
+class Sweeper:
+    """The handlers."""
+
+    def __init__(self, studio: Studio) -> None:
+        self.studio = studio
+
+    def ladder(self, ref: VideoRef | None, question: str, new_tokens: int, *values, progress=gr.Progress()):
+        """Ask once a budget, from all tokens down; the table grows row by row."""
+        _need_video(ref)
+        settings, rows, first = settings_from(*values), [], None
+        self.studio.llm.question_ids(question)
+        encoded = self.studio.encoded(ref, settings)
+        for step, budget in enumerate(BUDGETS):
+            progress(step / len(BUDGETS), desc=f"asking at {budget:.0%}")
+            plan = None if budget == 1 else replace(settings, retention=budget).plan(encoded)
+            prefix, _ = self.studio.prefix(ref, settings, plan)
+            answer = self.studio.llm.answer(prefix, question, max_new_tokens=int(new_tokens))
+            first = first or answer
+            speedup = first.timings.language_model / answer.timings.language_model
+            rows.append([
+                "all" if plan is None else f"{budget:.0%}",
+                f"{prefix.video_tokens / encoded.layout.num_patches:.1%}", prefix.video_tokens,
+                "" if plan is None else f"{plan.tau_spatial:.4g}", "" if plan is None else f"{plan.tau_temporal:.4g}",
+                answer.text, "yes" if answer.text == first.text else "changed",
+                duration(answer.timings.language_model), f"{speedup:.2f}",
+                self._needle_tokens(ref, encoded, plan, question),
+            ])  # fmt: skip
+            yield rows
+
+    def charts(self, ref: VideoRef | None, dark: bool, *values):
+        """Retention over both thresholds with the present point, and over the frames."""
+        _need_video(ref)
+        settings = settings_from(*values)
+        encoded = self.studio.encoded(ref, settings)
+        plan = settings.plan(encoded)
+        taus_s, taus_t = surface_axes(encoded, with_thresholds(settings, plan))
+        surface = retention_surface(encoded.tables, taus_s, taus_t, rules=settings.rules)
+        point = (plan.tau_spatial, plan.tau_temporal)
+        times = encoded.clip.times[encoded.step_frames]
+        return (
+            retention_surface_chart(
+                surface, taus_s, taus_t, point, settings.retention or plan.retention, dark=bool(dark)
+            ),
+            retention_per_frame(plan, times, dark=bool(dark)),
+        )
+
+    def _needle_tokens(self, ref: VideoRef, encoded: EncodedVideo, plan: MergePlan | None, question: str) -> str:
+        """Tokens that hold a patch of this question's needle, where it is known and in the sampled frames."""
+        return ", ".join(str(tokens_in_box(n, plan)) for n in self.studio.needles(ref, encoded, question.strip()))
+
+
+def tokens_in_box(needle: dict, plan: MergePlan | None) -> int:
+    """Output tokens that hold at least one patch of the needle's box, in its frames; all patches without a plan."""
+    (first, last), (y0, x0, y1, x1) = needle["frames"], needle["box"]
+    if plan is None:
+        return (last - first + 1) * (y1 - y0) * (x1 - x0)
+    return len(plan.member_of[first : last + 1, y0:y1, x0:x1].unique())
+
+
+def surface_axes(encoded: EncodedVideo, settings: MergeSettings) -> tuple[np.ndarray, np.ndarray]:
+    """Threshold values for the surface: the range in which this video's retention moves."""
+    ranges = threshold_ranges(encoded.tables, settings.tau_spatial, settings.tau_temporal)
+    return tuple(
+        np.linspace(ranges[name]["min"], min(1.0, ranges[name]["max"]), SURFACE_STEPS)
+        for name in ("tauSpatial", "tauTemporal")
+    )
+
+
+def build_sweep() -> Sweep:
+    """The tab's components."""
+    gr.Markdown(
+        "Ask one question at falling budgets: where does the answer change, and what is gained until there? "
+        "Times are the language model's own part (merge, prefill, first token), one run each."
+    )
+    with gr.Row():
+        question = gr.Textbox(
+            show_label=False, container=False, scale=8, placeholder="What code is shown?", elem_id="sweep-question"
+        )
+        run = gr.Button("Sweep budgets", variant="primary", scale=1, min_width=140, elem_id="sweep-run")
+        stop = gr.Button("Stop", scale=0, min_width=70)
+    table = gr.Dataframe(
+        headers=list(LADDER), value=[], interactive=False, show_label=False, wrap=True, elem_id="ladder"
+    )
+    gr.Markdown("Retention over both thresholds, where this video stands now, and the curve of equal retention.")
+    draw = gr.Button("Draw for the present settings", size="sm", elem_id="draw-surface")
+    with gr.Row():
+        surface = gr.Plot(show_label=False, elem_id="surface")
+        frames = gr.Plot(show_label=False, elem_id="per-frame")
+    return Sweep(question, run, stop, table, draw, surface, frames)
+
+
+def wire_sweep(
+    studio: Studio, controls: Controls, explore: Explore, sweep: Sweep, main_question: gr.Textbox, dark
+) -> None:
+    """Connect the tab; its question follows the main one."""
+    sweeper = Sweeper(studio)
+    running = gr.on(
+        [sweep.run.click, sweep.question.submit], plain_errors(sweeper.ladder),
+        [explore.ref, sweep.question, controls.new_tokens, *controls.settings], sweep.table, **MODEL,
+    )  # fmt: skip
+    sweep.stop.click(None, cancels=[running], queue=False, api_visibility="private")
+    sweep.draw.click(
+        plain_errors(sweeper.charts), [explore.ref, dark, *controls.settings], [sweep.surface, sweep.frames], **MODEL
+    )
+    main_question.change(lambda text: text, main_question, sweep.question, queue=False, show_progress="hidden",
+                         api_visibility="private")  # fmt: skip
+
+
+def _need_video(ref: VideoRef | None) -> None:
+    if ref is None:
+        raise gr.Error("There is no video yet; choose a sample or upload one.", print_exception=False)
