@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import cv2
@@ -55,6 +56,14 @@ def write_page(folder: Path, data: InspectorData, **options: object) -> str:
     path = folder / "inspector.html"
     path.write_text(export_html(data, **options), "utf-8")
     return path.as_uri()
+
+
+def until(page: Page, expression: str, seconds: float = 10) -> None:
+    """Wait for a condition; `Page.wait_for_function` would need `eval`, which the exported page forbids."""
+    end = time.monotonic() + seconds
+    while not page.evaluate(expression):
+        assert time.monotonic() < end, f"never came true: {expression}"
+        page.wait_for_timeout(20)
 
 
 def state(page: Page) -> dict:

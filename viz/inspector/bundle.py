@@ -7,10 +7,12 @@ import re
 from functools import cache
 from pathlib import Path
 
+from .. import palette
+
 HERE = Path(__file__).parent
 MODULES = (  # a module comes after those that it imports
     "dom", "colours", "planner", "video", "chains", "painting", "stage", "strip", "lanes", "numbers", "panel",
-    "keyboard", "inspector",
+    "legend", "controls", "keyboard", "wiring", "inspector",
 )  # fmt: skip
 _IMPORT = re.compile(r"^import \{[^}]*\} from \"[^\"]+\";\n", re.MULTILINE)
 _EXPORT = re.compile(r"^export (?=class|function|const)", re.MULTILINE)
@@ -22,13 +24,35 @@ def script() -> str:
 
     The modules name everything at their top level differently, so joining them is dropping `import` and `export`.
     """
-    parts = [_EXPORT.sub("", _IMPORT.sub("", (HERE / "js" / f"{name}.js").read_text("utf-8"))) for name in MODULES]
-    page = {name: (HERE / f"inspector.{name}").read_text("utf-8") for name in ("html", "css")}
-    parts.append(f"const INSPECTOR_PARTS = {embed_json(page)};\n")
-    return "\n".join(parts)
+    parts = [_EXPORT.sub("", _IMPORT.sub("", _read(f"js/{name}.js"))) for name in MODULES]
+    page = {"html": _read("inspector.html"), "css": _theme_css() + _read("inspector.css")}
+    return "\n".join([_constant("PALETTE", _palette()), *parts, _constant("INSPECTOR_PARTS", page)])
 
 
 def embed_json(value: object) -> str:
     """JSON that may stand inside a `<script>` element: no `<`, and no line separators of JavaScript."""
     text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
+
+
+def _read(name: str) -> str:
+    return (HERE / name).read_text("utf-8")
+
+
+def _constant(name: str, value: object) -> str:
+    return f"const {name} = {embed_json(value)};\n"
+
+
+def _palette() -> dict[str, tuple[str, ...]]:
+    return {"levels": palette.LEVELS, "chains": palette.CHAINS, "heat": palette.HEAT}
+
+
+def _theme_css() -> str:
+    """The product's text, line, surface and accent colours as CSS variables, light and dark."""
+    rules = []
+    for selector, theme in ((".inspector", palette.LIGHT), (".inspector.dark", palette.DARK)):
+        names = {"text": theme.text, "muted": theme.muted, "line": theme.grid, "surface": theme.surface}
+        variables = "".join(f"--{name}: {colour};" for name, colour in names.items())
+        ink = palette.ink_on(theme.accent)
+        rules.append(f"{selector} {{ {variables} --accent: {theme.accent}; --on-accent: {ink}; }}\n")
+    return "".join(rules)

@@ -8,6 +8,8 @@ import cv2
 import numpy as np
 
 SHEET_COLUMNS = 16
+MOST_BYTES = 96_000  # of one stage frame: 64 of them, in base64, leave an exported page below 10 MB
+LOWEST_QUALITY = 20
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,7 @@ def encode_frames(frames: np.ndarray, stage_side: int = 640, thumb_side: int = 1
     stage, thumbs = [], []
     for frame in frames:
         large = _shrink(frame, stage_side)
-        stage.append(_jpeg(large, quality))
+        stage.append(_jpeg_within(large, quality, MOST_BYTES))
         thumbs.append(_shrink(large, thumb_side))
     columns = min(SHEET_COLUMNS, len(thumbs))
     sheet = _tile(thumbs, columns)
@@ -58,6 +60,14 @@ def _tile(thumbs: list[np.ndarray], columns: int) -> np.ndarray:
         y, x = i // columns * height, i % columns * width
         sheet[y : y + height, x : x + width] = thumb
     return sheet
+
+
+def _jpeg_within(frame: np.ndarray, quality: int, most_bytes: int) -> bytes:
+    data = _jpeg(frame, quality)
+    while len(data) > most_bytes and quality > LOWEST_QUALITY:
+        quality -= 10
+        data = _jpeg(frame, quality)
+    return data
 
 
 def _jpeg(frame: np.ndarray, quality: int) -> bytes:

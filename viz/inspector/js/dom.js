@@ -33,8 +33,13 @@ export function percent(share) {
   return `${(100 * share).toFixed(1)}%`;
 }
 
-export function cosine(value, digits = 3) {
+export function cosine(value, digits) {
   return value.toFixed(digits);
+}
+
+// the symbol of a threshold, "S" or "T"
+export function tau(index) {
+  return make("i", {}, "\u03c4", make("sub", {}, index));
 }
 
 export function clock(seconds) {

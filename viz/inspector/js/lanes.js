@@ -31,7 +31,7 @@ function lanesLayout(video, planner, chain, available) {
   const from = Math.max(0, chain.from - 1);
   const to = Math.min(video.frames - 1, chain.to + 1);
   const columns = to - from + 1;
-  const column = Math.max(18, Math.min(48, available / columns));
+  const column = Math.max(12, Math.min(48, available / columns));
   const tops = [...new Set(chain.members.map((node) => video.topLeft[planner.nodeId[node]]))].sort((a, b) => a - b);
   const lane = Math.max(12, Math.min(LANE, 220 / tops.length));
   const boxOf = (node) => video.boxes.subarray(4 * planner.nodeId[node], 4 * planner.nodeId[node] + 4);
@@ -40,7 +40,7 @@ function lanesLayout(video, planner, chain, available) {
     const b = boxOf(node);
     side = Math.max(side, b[2] - b[0], b[3] - b[1]);
   }
-  const unit = Math.min(column - 6, lane - 4) / side;
+  const unit = Math.min(column - 5, lane - 4) / side;
   const places = new Map();
   for (const node of chain.members) {
     const b = boxOf(node);
@@ -49,8 +49,8 @@ function lanesLayout(video, planner, chain, available) {
       frame,
       x: (frame - from + 0.5) * column,
       y: (tops.indexOf(video.topLeft[planner.nodeId[node]]) + 0.5) * lane,
-      w: Math.max(3, unit * (b[3] - b[1])),
-      h: Math.max(3, unit * (b[2] - b[0])),
+      w: Math.max(4, unit * (b[3] - b[1])),
+      h: Math.max(4, unit * (b[2] - b[0])),
     });
   }
   return { from, to, column, places, width: Math.max(column * columns, 24), height: lane * tops.length + LABEL };

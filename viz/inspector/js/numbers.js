@@ -3,14 +3,15 @@
 import { make, percent } from "./dom.js";
 
 // Seconds of prefill for so many video tokens, from measured points {tokens: [...], seconds: [...]}; null without any.
-// Straight lines between the points, the nearest piece prolonged outside them.
+// Straight lines between the points; below the first point its time (nothing is free), above the last one prolonged.
 export function predictPrefill(curve, tokens) {
   if (!curve || curve.tokens.length < 2) return null;
   const { tokens: xs, seconds: ys } = curve;
+  if (tokens <= xs[0]) return ys[0];
   let i = 1;
   while (i < xs.length - 1 && tokens > xs[i]) i++;
   const share = (tokens - xs[i - 1]) / (xs[i] - xs[i - 1]);
-  return Math.max(0, ys[i - 1] + share * (ys[i] - ys[i - 1]));
+  return ys[i - 1] + share * (ys[i] - ys[i - 1]);
 }
 
 export function prefillStats(curve, planner) {
@@ -27,17 +28,17 @@ export class Numbers {
   constructor(element) {
     this.element = element;
     this.fields = new Map();
-    const field = (name, label, strong) => {
+    const field = (name, label, title, strong) => {
       const value = make("b", { "data-number": name });
       const note = make("span", { class: "note" });
       this.fields.set(name, { value, note });
-      element.append(make("span", { class: strong ? "number strong" : "number", "data-field": name }, value, " ", label, " ", note));
+      element.append(make("span", { class: strong ? "number strong" : "number", "data-field": name, title }, value, " ", label, " ", note));
     };
-    field("retention", "kept", true);
-    field("tokens", "tokens");
-    field("perFrame", "a frame");
-    field("chains", "chains");
-    field("prefill", "prefill");
+    field("retention", "kept", "Share of the video's tokens that the language model still reads", true);
+    field("tokens", "tokens", "Tokens kept, of all");
+    field("perFrame", "a frame", "Tokens kept per frame: median (lowest\u2013highest)");
+    field("chains", "chains,", "Tokens that join boxes of several frames");
+    field("prefill", "prefill", "Predicted from the measured prefill curve");
   }
 
   update(planner, curve) {

@@ -1,6 +1,6 @@
 // One frame with its overlays, at any size: the stage and the filmstrip are painted by the same code.
 
-import { CHAIN_PIXELS, OPEN_COLOUR, SPLIT_COLOUR, chainColour, chainColourIndex, heatPixel, levelColour, packed } from "./colours.js";
+import { CHAIN_PIXELS, OTHER_BOXES, OTHER_CHAIN, chainColour, chainSlot, heatPixel, levelColour, packed } from "./colours.js";
 
 export const OVERLAYS = ["outlines", "ghost", "chains", "heat", "difference"];
 
@@ -9,7 +9,6 @@ export class Painter {
     this.video = video;
     this.planner = planner;
     this.other = null; // planner with the other rules, while the difference is shown
-    this.veil = packed("#808080", 0.7); // over patches that are merged into another frame
     this.grid = document.createElement("canvas");
     this.grid.width = video.width;
     this.grid.height = video.height;
@@ -24,11 +23,11 @@ export class Painter {
     if (on.heat) this._fill(context, frame, rect, this._heat);
     if (on.chains) this._fill(context, frame, rect, this._chains);
     if (on.difference && this.other) this._fill(context, frame, rect, this._difference);
-    if (on.outlines) this._outlines(context, frame, rect, detailed);
+    if (on.outlines) this._outlines(context, frame, rect, detailed, on.ghost);
   }
 
-  // boxes of a chain's members in this frame; returns how many there are
-  highlight(context, chain, frame, rect, colour, thick) {
+  // boxes of a chain's members in this frame; returns how many there are. strength: 0..1 while it lights up
+  highlight(context, chain, frame, rect, colour, thick, strength) {
     const { planner, video } = this;
     let count = 0;
     context.beginPath();
@@ -38,6 +37,7 @@ export class Painter {
       count++;
     }
     if (!count) return 0;
+    context.globalAlpha = strength;
     context.lineJoin = "round";
     context.strokeStyle = "rgba(0,0,0,.75)";
     context.lineWidth = thick + 2;
@@ -45,7 +45,7 @@ export class Painter {
     context.strokeStyle = "#fff";
     context.lineWidth = thick;
     context.stroke();
-    context.globalAlpha = 0.45;
+    context.globalAlpha = 0.45 * strength;
     context.fillStyle = colour;
     context.fill();
     context.globalAlpha = 1;
@@ -53,8 +53,13 @@ export class Painter {
   }
 
   colourOf(token) {
+    return chainColour(this._slot(token));
+  }
+
+  _slot(token) {
     const first = this.planner.first[token];
-    return chainColour(chainColourIndex(this.planner.nodeFrame[first], this.video.topLeft[this.planner.nodeId[first]]));
+    const box = 4 * this.planner.nodeId[first];
+    return chainSlot(this.planner.nodeFrame[first], this.video.boxes[box], this.video.boxes[box + 1]);
   }
 
   _fill(context, frame, rect, pixelOf) {
@@ -71,7 +76,7 @@ export class Painter {
   }
 
   _ghost(frame, token) {
-    return this.planner.nodeFrame[this.planner.first[token]] === frame ? 0 : this.veil;
+    return this.planner.nodeFrame[this.planner.first[token]] === frame ? 0 : VEIL;
   }
 
   _heat(frame, token) {
@@ -79,19 +84,16 @@ export class Painter {
   }
 
   _chains(frame, token) {
-    const { planner } = this;
-    if (planner.memberCount[token] < 2) return 0;
-    const first = planner.first[token];
-    return CHAIN_PIXELS[chainColourIndex(planner.nodeFrame[first], this.video.topLeft[planner.nodeId[first]])];
+    return this.planner.memberCount[token] < 2 ? 0 : CHAIN_PIXELS[this._slot(token)];
   }
 
   _difference(frame, token, cell) {
     const { planner, other } = this;
-    if (planner.level[cell] !== other.level[cell]) return SPLIT_PIXEL;
+    if (planner.level[cell] !== other.level[cell]) return OTHER_BOXES_PIXEL;
     const mine = planner.first[token];
     const theirs = other.first[other.token[other.rank[cell]]];
     const same = planner.nodeFrame[mine] === other.nodeFrame[theirs] && planner.nodeId[mine] === other.nodeId[theirs];
-    return same ? 0 : OPEN_PIXEL;
+    return same ? 0 : OTHER_CHAIN_PIXEL;
   }
 
   // patches of the token that stands for most, on a log scale
@@ -105,25 +107,36 @@ export class Painter {
     for (let k = 0; k < tokens; k++) if (patchCount[k] > this.mostPatches) this.mostPatches = patchCount[k];
   }
 
-  _outlines(context, frame, rect, detailed) {
+  // one path a level; with ghosts, boxes that are merged into another frame are faint
+  _outlines(context, frame, rect, detailed, ghosts) {
+    for (let level = this.video.levels - 1; level >= 0; level--) {
+      if (ghosts) this._outlineLevel(context, frame, rect, level, detailed, false, 0.3);
+      this._outlineLevel(context, frame, rect, level, detailed, ghosts ? true : null, 1);
+    }
+    context.globalAlpha = 1;
+  }
+
+  // surviving: only the boxes whose token is kept in this frame (true), only the others (false), or all (null)
+  _outlineLevel(context, frame, rect, level, detailed, surviving, alpha) {
     const { planner, video } = this;
-    const start = planner.frameStart[frame];
+    const base = frame * video.patches;
     const end = planner.frameStart[frame + 1];
-    for (let level = video.levels - 1; level >= 0; level--) {
-      context.beginPath();
-      for (let i = start; i < end; i++) {
-        if (planner.level[frame * video.patches + video.topLeft[planner.nodeId[i]]] !== level) continue;
-        this._box(context, planner.nodeId[i], rect, detailed ? 1 : 0.5);
-      }
-      if (detailed) {
-        context.strokeStyle = "rgba(0,0,0,.45)";
-        context.lineWidth = 2.5;
-        context.stroke();
-      }
-      context.strokeStyle = levelColour(level);
-      context.lineWidth = detailed ? 1.25 : 0.75;
+    context.beginPath();
+    for (let i = planner.frameStart[frame]; i < end; i++) {
+      const id = planner.nodeId[i];
+      if (planner.level[base + video.topLeft[id]] !== level) continue;
+      if (surviving !== null && (planner.nodeFrame[planner.first[planner.token[i]]] === frame) !== surviving) continue;
+      this._box(context, id, rect, detailed ? 1 : 0.5);
+    }
+    context.globalAlpha = alpha;
+    if (detailed && alpha === 1) {
+      context.strokeStyle = "rgba(0,0,0,.45)";
+      context.lineWidth = 2.5;
       context.stroke();
     }
+    context.strokeStyle = levelColour(level);
+    context.lineWidth = detailed ? 1.25 : 0.75;
+    context.stroke();
   }
 
   _box(context, id, rect, inset) {
@@ -137,5 +150,6 @@ export class Painter {
   }
 }
 
-const SPLIT_PIXEL = packed(SPLIT_COLOUR, 0.7);
-const OPEN_PIXEL = packed(OPEN_COLOUR, 0.7);
+const VEIL = packed("#14171c", 0.62); // over patches that are merged into another frame
+const OTHER_BOXES_PIXEL = packed(OTHER_BOXES, 0.7);
+const OTHER_CHAIN_PIXEL = packed(OTHER_CHAIN, 0.7);

@@ -1,7 +1,7 @@
 // Beside the stage: cards for the token in hand, for pinned chains and for the probed region.
 
 import { nodeFacts, probeRegion } from "./chains.js";
-import { clamp, cosine, make, percent, plural, sharpContext } from "./dom.js";
+import { clamp, cosine, make, percent, plural, sharpContext, tau } from "./dom.js";
 import { drawLanes, laneHit } from "./lanes.js";
 
 const LISTED_LINKS = 40;
@@ -21,7 +21,7 @@ export class ChainCard {
     this.canvas = make("canvas", { "aria-hidden": "true" });
     this.lanes = make("div", { class: "lanes", tabindex: "0", role: "group", "aria-label": "Swimlane of the chain" }, this.canvas);
     this.linkRows = make("tbody");
-    const head = make("tr", {}, ...["frames", "cosine", "above \u03c4_T"].map((text) => make("th", { scope: "col" }, text)));
+    const head = make("tr", {}, ...["frames", "cosine", "margin"].map((text) => make("th", { scope: "col" }, text)));
     this.linksTitle = make("summary", {}, "Links");
     this.links = make("details", {}, this.linksTitle, make("table", {}, make("thead", {}, head), this.linkRows));
     this.links.addEventListener("toggle", () => this._listLinks());
@@ -30,6 +30,11 @@ export class ChainCard {
       make("header", {}, this.swatch, this.title, this.pin, this.close), this.summary, this.facts, this.lanes, this.links,
     );
     this.canvas.addEventListener("click", (event) => this._click(event));
+  }
+
+  markPinned(pinned) {
+    this.pin.textContent = pinned ? "Unpin" : "Pin";
+    this.pin.dataset.action = pinned ? "unpin" : "pin";
   }
 
   // entry: {chain, colour, node (the kept node in hand)}
@@ -48,7 +53,18 @@ export class ChainCard {
     if (!single) {
       this.layout = drawLanes(this.canvas, video, planner, chain, state, entry.colour, colours);
       this._listLinks();
+      this._reveal(state.frame);
     }
+  }
+
+  // scroll the swimlane to the frame on the stage, when that changes
+  _reveal(frame) {
+    if (this.revealed === frame) return;
+    this.revealed = frame;
+    const { from, column } = this.layout;
+    const x = (frame - from) * column;
+    const { scrollLeft, clientWidth } = this.lanes;
+    if (x < scrollLeft || x + column > scrollLeft + clientWidth) this.lanes.scrollLeft = x - (clientWidth - column) / 2;
   }
 
   _listLinks() {
@@ -80,12 +96,12 @@ function factLines(video, planner, chain, node, state) {
   const strong = (value) => make("b", {}, cosine(value, state.digits));
   const lines = [[`Frame ${planner.nodeFrame[node] + 1}: level ${facts.level}, ${y1 - y0}\u00d7${x1 - x0} at row ${y0 + 1}, column ${x0 + 1}`]];
   if (facts.splits === null) lines.push(["One patch: it cannot split"]);
-  else lines.push(["Would split at \u03c4_S > ", strong(facts.splits)]);
-  if (facts.absorbed !== null) lines.push(["Joins a larger box at \u03c4_S \u2264 ", strong(facts.absorbed)]);
+  else lines.push(["Would split at ", tau("S"), " > ", strong(facts.splits)]);
+  if (facts.absorbed !== null) lines.push(["Joins a larger box at ", tau("S"), " \u2264 ", strong(facts.absorbed)]);
   if (chain.bottleneck >= 0) {
-    lines.push(["Would break at \u03c4_T > ", strong(planner.linkCosine[chain.bottleneck])]);
+    lines.push(["Would break at ", tau("T"), " > ", strong(planner.linkCosine[chain.bottleneck])]);
     const weakest = chain.links.reduce((low, k) => Math.min(low, planner.linkCosine[k]), 1);
-    lines.push(["Weakest link ", strong(weakest), `, ${cosine(weakest - state.tauTemporal, state.digits)} above \u03c4_T`]);
+    lines.push(["Weakest link ", strong(weakest), `, ${cosine(weakest - state.tauTemporal, state.digits)} above `, tau("T")]);
     if (state.rules === "as_released") lines.push(["The released rules may leave it open sooner"]);
   }
   return lines;

@@ -29,7 +29,7 @@ export class Stage {
     this.element.style.setProperty("--aspect-number", video.images.size[0] / video.images.size[1]);
   }
 
-  // view: {frame, on, chains: [{chain, colour, strong}], cursor: patch|null, probe: box|null}
+  // view: {frame, on, chains: [{chain, colour, strong}], strength: 0..1, cursor: patch|null, probe: box|null}
   draw(view) {
     const w = this.element.clientWidth;
     const h = this.element.clientHeight;
@@ -39,7 +39,7 @@ export class Stage {
     this._frame(context, view.frame, w, h);
     this.painter.overlays(context, view.frame, rect, view.on, true);
     for (const { chain, colour, strong } of view.chains) {
-      this.painter.highlight(context, chain, view.frame, rect, colour, strong ? 3 : 2);
+      this.painter.highlight(context, chain, view.frame, rect, colour, strong ? 3 : 2, strong ? view.strength : 1);
     }
     if (view.cursor !== null) this._cell(context, view.cursor, rect);
     const box = this.drag?.box || view.probe;

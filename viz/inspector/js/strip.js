@@ -30,10 +30,12 @@ export class Overview {
     const context = sharpContext(this.canvas, width, height);
     if (!context) return;
     context.clearRect(0, 0, width, height);
+    // the scale doubles when needed: bars stay readable at any retention and do not breathe with every tick
     const step = width / frames;
+    const full = planner.video.patches / 2 ** Math.floor(Math.log2(planner.video.patches / Math.max(1, planner.max)));
     const gap = step > 4 ? 1 : 0;
     for (let t = 0; t < frames; t++) {
-      const bar = Math.max(2, (planner.perFrame[t] / planner.video.patches) * (height - 4));
+      const bar = Math.max(2, (planner.perFrame[t] / full) * (height - 4));
       context.fillStyle = t === frame ? colours.accent : inWindow(t) ? colours.bar : colours.faint;
       context.fillRect(t * step, height - bar, Math.max(1, step - gap), bar);
       if (marked(t)) {
@@ -108,7 +110,7 @@ export class Filmstrip {
     this.video.images.drawThumb(context, frame, rect.x, rect.y, rect.w, rect.h);
     this.painter.overlays(context, frame, rect, view.on, false);
     let members = 0;
-    for (const { chain, colour } of view.chains) members += this.painter.highlight(context, chain, frame, rect, colour, 1.5);
+    for (const { chain, colour } of view.chains) members += this.painter.highlight(context, chain, frame, rect, colour, 1.5, 1);
     if (view.chains.length && !members) {
       context.fillStyle = colours.dim;
       context.fillRect(rect.x, rect.y, rect.w, rect.h);
@@ -122,12 +124,15 @@ export class Filmstrip {
   }
 
   _caption(context, frame, rect, colours, current) {
-    const y = rect.y + rect.h + 3;
-    context.fillStyle = current ? colours.text : colours.muted;
+    const number = String(frame + 1);
     context.textAlign = "left";
-    context.fillText(String(frame + 1), rect.x, y);
-    context.textAlign = "right";
-    context.fillText(String(this.painter.planner.perFrame[frame]), rect.x + rect.w, y);
+    context.fillStyle = current ? colours.accent : "rgba(12,14,17,.72)";
+    context.fillRect(rect.x, rect.y, 7 + 7 * number.length, 14);
+    context.fillStyle = current ? colours.ink : "#fff";
+    context.fillText(number, rect.x + 3, rect.y + 2);
+    context.textAlign = "center";
+    context.fillStyle = current ? colours.text : colours.muted;
+    context.fillText(String(this.painter.planner.perFrame[frame]), rect.x + rect.w / 2, rect.y + rect.h + 3);
   }
 
   _frameAt(event) {
