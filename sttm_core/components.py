@@ -7,6 +7,8 @@ import torch
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
+from .quadtree import lookup
+
 
 def smallest_labels(first: torch.Tensor, second: torch.Tensor, num_nodes: int) -> torch.Tensor:
     """Smallest node index in each node's connected component (paper section 3.2).
@@ -27,18 +29,19 @@ def released_labels(first: torch.Tensor, second: torch.Tensor, num_nodes: int) -
     """Labels as the released code leaves them: links whose ends still differ may stay open (algorithm, section 3)."""
     labels = torch.arange(num_nodes, device=first.device)
     while True:
-        smaller = torch.minimum(labels[first], labels[second])
+        smaller = torch.minimum(lookup(labels, first), lookup(labels, second))
         labels = labels.scatter_reduce(0, first, smaller, "amin").scatter_reduce(0, second, smaller, "amin")
-        labels = labels[labels]
-        if torch.equal(labels[labels], labels):
+        labels = lookup(labels, labels)
+        if torch.equal(lookup(labels, labels), labels):
             return labels
 
 
 def _scipy_labels(first: torch.Tensor, second: torch.Tensor, num_nodes: int) -> torch.Tensor:
     ends = (first.numpy(), second.numpy())
     graph = coo_matrix((np.ones(len(first), dtype=np.int8), ends), shape=(num_nodes, num_nodes))
-    _, component = connected_components(graph, directed=False)
-    _, smallest = np.unique(component, return_index=True)
+    count, component = connected_components(graph, directed=False)
+    smallest = np.empty(count, dtype=np.int64)
+    smallest[component[::-1]] = np.arange(num_nodes)[::-1]  # where an index repeats, the last value stays
     return torch.from_numpy(smallest[component])
 
 

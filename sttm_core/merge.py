@@ -7,13 +7,13 @@ from dataclasses import dataclass
 import torch
 
 from .plan import MergePlan, check_threshold
-from .quadtree import shared_tree, tree_tensor
+from .quadtree import lookup, shared_tree, tree_tensor
 from .similarity import check_tokens, similarity_tables
 
 
 @dataclass(frozen=True, eq=False)
 class MergedTokens:
-    """``tokens [N, C]`` in the dtype and on the device of the input, and the plan that says what each one stands for."""
+    """``tokens [N, C]`` in the dtype and on the device of the input, and the plan that says what each stands for."""
 
     tokens: torch.Tensor
     plan: MergePlan
@@ -49,7 +49,7 @@ def merge_tokens(
     """Merge video tokens by a quadtree in space and by chains through time (paper section 3, arXiv 2507.07990).
 
     Args:
-        tokens: ``[T, H, W, C]``, any float dtype, CPU or CUDA: hidden states of the video tokens before a decoder layer.
+        tokens: ``[T, H, W, C]``, any float dtype, CPU or CUDA: hidden states of the video tokens before a layer.
         tau_spatial: tau_S, cosine to all of its children that a quadtree node needs to stay one token.
         tau_temporal: tau_T, cosine that links overlapping nodes of consecutive frames; <= 0 switches linking off.
         root_level: how many of the coarsest grids are not used (1 in all published runs).
@@ -90,9 +90,9 @@ def member_weights(plan: MergePlan) -> torch.Tensor:
     device = plan.member_of.device
     token = plan.member_of.reshape(-1)
     if plan.weighting == "patches":
-        return 1.0 / plan.patch_counts[token].float()
+        return 1.0 / lookup(plan.patch_counts, token).float()
     node = plan.node_of_patch.reshape(plan.num_frames, -1)  # [T, H*W]
-    levels = tree_tensor(plan.tree, "levels", device)[plan.node_ids][node]
-    by_level = tree_tensor(plan.tree, "node_weights", device)  # [levels, H*W]
+    levels = lookup(lookup(tree_tensor(plan.tree, "levels", device), plan.node_ids), node)
     patches = torch.arange(plan.tree.num_patches, device=device)
-    return by_level[levels, patches].reshape(-1) / plan.member_counts[token]
+    by_level = tree_tensor(plan.tree, "node_weights", device)  # [levels, H*W]
+    return lookup(by_level, levels * plan.tree.num_patches + patches).view(-1) / lookup(plan.member_counts, token)

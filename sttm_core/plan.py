@@ -1,4 +1,4 @@
-"""Thresholds to decisions: which nodes are kept, which are linked, which chains they form. Integers only, no features."""
+"""Thresholds to decisions: which nodes are kept, which are linked, which chains they form. Never any features."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from .components import released_labels, smallest_labels
-from .quadtree import Quadtree, tree_tensor
+from .quadtree import Quadtree, lookup, take_columns, tree_tensor
 
 if TYPE_CHECKING:
     from .merge import MergedTokens
@@ -30,6 +30,7 @@ class MergePlan:
         links: ``[K, 2]`` int64, kept nodes (earlier, later) that were linked; ``link_cosines``: ``[K]`` float32.
         boxes: ``[N, 5]`` int64, ``t, y0, x0, y1, x1`` of each token's representative, half open, scan order.
         patch_counts: ``[N]`` int64, patches merged into each token; they sum to ``T*H*W``.
+        node_of_patch: ``[T, H, W]`` int64, the kept node (0..M-1) that covers each patch.
         member_of: ``[T, H, W]`` int64, the output token that each patch went into.
     """
 
@@ -46,6 +47,7 @@ class MergePlan:
     link_cosines: torch.Tensor
     boxes: torch.Tensor
     patch_counts: torch.Tensor
+    node_of_patch: torch.Tensor
     member_of: torch.Tensor
 
     @property
@@ -94,15 +96,6 @@ class MergePlan:
         boxes = tree_tensor(self.tree, "boxes", self.node_ids.device)[self.node_ids]
         return torch.cat([self.node_frames[:, None], boxes], dim=1)
 
-    @cached_property
-    def node_of_patch(self) -> torch.Tensor:
-        """``[T, H, W]`` int64: index of the kept node (0..M-1) that covers each patch."""
-        order = torch.arange(len(self.node_ids), device=self.node_ids.device)
-        rank = order.new_full((self.num_frames, self.tree.num_nodes), -1)
-        rank[self.node_frames, self.node_ids] = order
-        ancestors = tree_tensor(self.tree, "ancestors", order.device)  # [levels, H*W], exactly one of them kept
-        return rank[:, ancestors].amax(dim=1).reshape(self.member_of.shape)
-
     def members(self, token: int) -> torch.Tensor:
         """``[members, 5]`` boxes (t, y0, x0, y1, x1) of every kept node merged into ``token``, in scan order."""
         return self.node_boxes[self.node_tokens == token]
@@ -138,26 +131,27 @@ def build_plan(tables: SimilarityTables, tau_spatial: float, tau_temporal: float
         raise ValueError(f"rules must be one of {', '.join(RULES)}, got {rules!r}.")
     tree, device = tables.tree, tables.device
     levels = kept_levels(tables.split_minima(rules) < tau_s, tree)  # [T, H*W]
-    ancestors = tree_tensor(tree, "ancestors", device)
     patches = torch.arange(tree.num_patches, device=device)
-    nodes = ancestors[levels, patches]  # [T, H*W]
-    tops = tree_tensor(tree, "top_left", device)[nodes]  # [T, H*W]: top-left patch of the node that covers each patch
+    nodes = lookup(tree_tensor(tree, "ancestors", device), levels * tree.num_patches + patches)  # [T, H*W]
+    tops = lookup(tree_tensor(tree, "top_left", device), nodes)  # [T, H*W]: top-left patch of the node over each patch
     is_top = tops == patches
     node_frames, top_patches = is_top.nonzero(as_tuple=True)  # scan order
-    rank = torch.cumsum(is_top.reshape(-1), 0).sub_(1)  # index of the kept node at each top-left patch
+    rank = torch.cumsum(is_top.view(-1), 0).sub_(1)  # index of the kept node at each top-left patch
     rank = rank.view_as(tops).gather(1, tops)  # [T, H*W]: kept node that covers each patch
     links, cosines = _links(tables, levels, is_top, rank, tau_t)
     labels = (smallest_labels if rules == "paper" else released_labels)(links[:, 0], links[:, 1], len(node_frames))
     first = labels == torch.arange(len(labels), device=device)  # representatives, in scan order
-    node_tokens = (torch.cumsum(first, 0) - 1)[labels]
-    node_ids = nodes[node_frames, top_patches]
-    member_of = node_tokens[rank]
-    boxes = torch.cat([node_frames[:, None], tree_tensor(tree, "boxes", device)[node_ids]], dim=1)[first]
+    node_tokens = lookup(torch.cumsum(first, 0) - 1, labels)
+    node_ids = lookup(nodes, node_frames * tree.num_patches + top_patches)
+    member_of = lookup(node_tokens, rank)
+    node_boxes = tree_tensor(tree, "boxes", device).index_select(0, node_ids)
+    boxes = torch.cat([node_frames[:, None], node_boxes], dim=1)[first]
+    grid = (tables.num_frames, tree.height, tree.width)
     return MergePlan(
         tree, tables.num_frames, float(tau_spatial), float(tau_temporal), rules, tables.weighting,
         node_frames, node_ids, node_tokens, links, cosines,
         boxes, torch.bincount(member_of.reshape(-1), minlength=len(boxes)),
-        member_of.view(tables.num_frames, tree.height, tree.width),
+        rank.view(grid), member_of.view(grid),
     )  # fmt: skip
 
 
@@ -173,12 +167,17 @@ def check_threshold(name: str, value: float) -> float:
 
 
 def kept_levels(split: torch.Tensor, tree: Quadtree) -> torch.Tensor:
-    """``[T, H*W]``: level of the node that covers each patch, from ``split [T, internal nodes]`` (paper section 3.1)."""
-    ancestors = tree_tensor(tree, "ancestors", split.device)
+    """``[T, H*W]``: level of the node over each patch, from ``split [T, internal nodes]`` (paper section 3.1)."""
+    ancestors, parents = (tree_tensor(tree, name, split.device) for name in ("ancestors", "parents"))
     levels = ancestors.new_full((len(split), tree.num_patches), tree.num_levels - 1)
-    for level in range(tree.num_levels - 1, 0, -1):  # from the root grid down
-        splits_here = split[:, ancestors[level] - tree.num_patches]
-        levels = levels - ((levels == level) & splits_here).long()
+    opened: torch.Tensor | None = None  # [T, nodes of the level above]: reached from the root grid and split
+    for level in range(tree.num_levels - 1, 0, -1):
+        start, end = tree.level_offsets[level : level + 2]
+        here = split[:, start - tree.num_patches : end - tree.num_patches]
+        if opened is not None:
+            here = here & take_columns(opened, parents[start:end] - end)
+        levels -= take_columns(here, ancestors[level] - start).long()
+        opened = here
     return levels
 
 
@@ -192,9 +191,11 @@ def _links(
     if tau_t <= 0:
         return rank.new_empty(0, 2), tables.pair_cosines.new_empty(0)
     earlier, later = levels[:-1], levels[1:]
-    names_pair = torch.where(earlier <= later, is_top[:-1], is_top[1:])  # [T-1, H*W]
+    names_pair = ((earlier <= later) & is_top[:-1]) | ((earlier > later) & is_top[1:])  # [T-1, H*W]
     patches = torch.arange(tables.tree.num_patches, device=levels.device)
-    pair = tree_tensor(tables.tree, "pair_index", levels.device)[earlier, later, patches]  # [T-1, H*W]
-    cosines = tables.pair_cosines.gather(1, pair)
-    frame, patch = (names_pair & (cosines >= tau_t)).nonzero(as_tuple=True)
-    return torch.stack([rank[frame, patch], rank[frame + 1, patch]], dim=1), cosines[frame, patch]
+    place = (earlier * tables.tree.num_levels + later) * tables.tree.num_patches + patches
+    cosines = tables.pair_cosines.gather(1, lookup(tree_tensor(tables.tree, "pair_index", levels.device), place))
+    first = (names_pair & (cosines >= tau_t)).view(-1).nonzero().squeeze(1)  # patch of the video, in the earlier frame
+    rank = rank.view(-1)
+    ends = [lookup(rank, first), lookup(rank, first + tables.tree.num_patches)]
+    return torch.stack(ends, dim=1), lookup(cosines, first)

@@ -10,13 +10,15 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
+import numpy as np
 import torch
 
 from .plan import MergePlan, build_plan
-from .quadtree import Quadtree, shared_tree, tree_tensor
+from .quadtree import Quadtree, shared_tree, take_columns, tree_tensor
 
 WEIGHTINGS = ("nodes", "patches")
-CHUNK_BYTES = 64 * 2**20  # float32 features worked on at a time
+CHUNK_BYTES = 4 * 2**20  # float32 features worked on at a time on a CPU: near its caches
+DEVICE_CHUNKS = 64  # times that on other devices, where a chunk should fill the machine
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,8 +27,8 @@ class SimilarityTables:
 
     Attributes:
         tree: the grid they belong to.
-        child_min: ``[T, internal nodes]`` float32, the lowest cosine of a node with any of its children.
-        child_min_released: the same, with the released code's extra comparison of border nodes (``rules="as_released"``).
+        child_min: ``[T, internal nodes]`` float32, the lowest cosine of a node with its children.
+        child_min_released: the same under ``rules="as_released"``: border nodes are compared once more.
         pair_cosines: ``[T-1, pairs]`` float32, cosine of ``tree.pairs`` between frame t and t+1.
         weighting: ``"nodes"`` or ``"patches"``, how node features are averaged.
     """
@@ -72,7 +74,7 @@ class SimilarityTables:
         """Decide what is merged at these thresholds. Never touches features (paper sections 3.1 and 3.2).
 
         Args:
-            tau_spatial: tau_S; a node whose cosine to every child is at least this stays one token. Above 1: no merging.
+            tau_spatial: tau_S; a node whose cosine to every child is at least this stays a token. Above 1: no merging.
             tau_temporal: tau_T; overlapping nodes of consecutive frames at least this similar are linked; <= 0: off.
             rules: ``"paper"`` or ``"as_released"`` (the authors' published code with its two deviations).
 
@@ -83,7 +85,8 @@ class SimilarityTables:
 
     def __repr__(self) -> str:
         height, width = self.tree.height, self.tree.width
-        return f"SimilarityTables({self.num_frames} frames of {height}x{width}, {self.nbytes / 2**20:.2f} MiB, {self.device})"
+        size = f"{self.nbytes / 2**20:.2f} MiB"
+        return f"SimilarityTables({self.num_frames} frames of {height}x{width}, {size}, {self.device})"
 
 
 def similarity_tables(
@@ -103,7 +106,8 @@ def similarity_tables(
     if weighting not in WEIGHTINGS:
         raise ValueError(f"weighting must be one of {', '.join(WEIGHTINGS)}, got {weighting!r}.")
     frames = tokens.reshape(tokens.shape[0], tree.num_patches, tokens.shape[-1])  # [T, H*W, C]
-    per_chunk = max(1, CHUNK_BYTES // max(1, tree.cells.patches.size * frames.shape[-1] * 4))
+    chunk_bytes = CHUNK_BYTES * (1 if tokens.device.type == "cpu" else DEVICE_CHUNKS)
+    per_chunk = max(1, chunk_bytes // (tree.cells.patches.size * frames.shape[-1] * 4))
     parts = [
         _chunk_tables(frames[start : start + per_chunk + 1], tree, weighting, min(per_chunk, len(frames) - start))
         for start in range(0, len(frames), per_chunk)
@@ -145,71 +149,84 @@ def _chunk_tables(frames: torch.Tensor, tree: Quadtree, weighting: str, count: i
     patches = tree_tensor(tree, "cell_patches", frames.device)  # [cells, P]
     basis = _basis(tree, weighting, frames.device)  # [cells, M, P]
     x = frames[:, patches].float()  # [F, cells, P, C]
-    within = basis @ (x[:count] @ x[:count].mT) @ basis.mT  # [count, cells, M, M]
+    within = basis @ (x @ x.mT) @ basis.mT  # [F, cells, M, M]; the frame after the chunk gives norms to the last pairs
     between = basis @ (x[:-1] @ x[1:].mT) @ basis.mT  # [F-1, cells, M, M]
-    norms = _at(within.diagonal(dim1=-2, dim2=-1).flatten(1), tree, "node_slots")  # [count, nodes]
-    child_min = _child_minima(within, norms, tree)
-    released = _released_minima(frames[:count], child_min, norms, tree, weighting)
-    all_norms = norms
-    if len(x) > count:  # the frame after the chunk gives norms to the last pairs
-        last = basis @ (x[count:] @ x[count:].mT) @ basis.mT
-        all_norms = torch.cat([norms, _at(last.diagonal(dim1=-2, dim2=-1).flatten(1), tree, "node_slots")])
-    return child_min, released, _pair_cosines(between, all_norms, tree), norms
+    norms = _at(within.diagonal(dim1=-2, dim2=-1), tree, "node_slots")  # [F, nodes]
+    lengths = norms.clamp(min=0).sqrt()
+    child_min = _child_minima(within[:count], lengths[:count], tree)
+    released = _released_minima(frames[:count], child_min, lengths[:count], tree, weighting)
+    return child_min, released, _pair_cosines(between, lengths, tree), norms[:count]
 
 
-def _child_minima(within: torch.Tensor, norms: torch.Tensor, tree: Quadtree) -> torch.Tensor:
+def _child_minima(within: torch.Tensor, lengths: torch.Tensor, tree: Quadtree) -> torch.Tensor:
     """``[F, internal nodes]``: lowest cosine of each node with its children; 1 for a node with a single child."""
     parents, children = tree_tensor(tree, "parents", within.device), tree_tensor(tree, "filled_children", within.device)
-    links = len(parents) - (tree.level_offsets[-1] - tree.level_offsets[-2])  # nodes below the root grid
-    dots = _at(within.flatten(1), tree, "child_slots")  # [F, links]
-    cosines = _cosines(dots, norms[:, parents[:links]], norms[:, :links])
-    minima = cosines[:, children].amin(dim=-1) if tree.num_internal else cosines.new_empty(len(cosines), 0)
+    below = tree.level_offsets[-2]  # nodes below the root grid
+    cosines = _cosines(_at(within, tree, "child_slots"), take_columns(lengths, parents[:below]), lengths[:, :below])
+    minima = take_columns(cosines, children.view(-1)).view(len(within), *children.shape).amin(dim=-1)
     return torch.where(tree_tensor(tree, "single_child", within.device), 1.0, minima)
 
 
 def _released_minima(
-    frames: torch.Tensor, child_min: torch.Tensor, norms: torch.Tensor, tree: Quadtree, weighting: str
+    frames: torch.Tensor, child_min: torch.Tensor, lengths: torch.Tensor, tree: Quadtree, weighting: str
 ) -> torch.Tensor:
     """``child_min`` with border nodes also compared to node (0, 0) of their child grid (algorithm, section 1)."""
     released = child_min.clone()
-    by_level = _patch_weights(tree, weighting, frames.device)  # [levels, H*W]
-    levels = tree.levels[tree.border_nodes]
-    for level in sorted(set(levels.tolist())):
-        nodes = tree_tensor(tree, "border_nodes", frames.device)[torch.as_tensor(levels == level, device=frames.device)]
-        ancestors = tree_tensor(tree, "ancestors", frames.device)
-        corner = tree.level_offsets[level - 1]
-        under = (ancestors[level - 1] == corner).nonzero().squeeze(1)
-        corner_feature = (frames[:, under].float() * by_level[level - 1, under, None]).sum(1)  # [F, C]
-        patches = torch.isin(ancestors[level], nodes).nonzero().squeeze(1)
-        dots = (frames[:, patches].float() @ corner_feature[:, :, None]).squeeze(-1) * by_level[level, patches]
-        row = torch.searchsorted(nodes, ancestors[level, patches])
-        summed = dots.new_zeros(len(frames), len(nodes)).index_add_(1, row, dots)  # [F, border nodes of the level]
-        cosines = _cosines(summed, norms[:, nodes], norms[:, corner : corner + 1])
-        inner = nodes - tree.num_patches
+    for border in _borders(tree, weighting, frames.device):
+        corner_feature = border.corner_weights @ frames[:, border.corner_patches].float()  # [F, C]
+        dots = (frames[:, border.patches].float() @ corner_feature[:, :, None]).squeeze(-1)  # [F, border patches]
+        dots = (dots * border.weights) @ border.rows  # [F, border nodes of the level]
+        cosines = _cosines(dots, lengths[:, border.nodes], lengths[:, border.corner, None])
+        inner = border.nodes - tree.num_patches
         released[:, inner] = torch.minimum(released[:, inner], cosines)
     return released
 
 
-def _pair_cosines(between: torch.Tensor, norms: torch.Tensor, tree: Quadtree) -> torch.Tensor:
+def _pair_cosines(between: torch.Tensor, lengths: torch.Tensor, tree: Quadtree) -> torch.Tensor:
     earlier, later = tree_tensor(tree, "pairs", between.device).unbind(1)
-    return _cosines(_at(between.flatten(1), tree, "pair_slots"), norms[:-1, earlier], norms[1:, later])
+    return _cosines(
+        _at(between, tree, "pair_slots"), take_columns(lengths[:-1], earlier), take_columns(lengths[1:], later)
+    )
 
 
 def _at(values: torch.Tensor, tree: Quadtree, slots: str) -> torch.Tensor:
-    return values[:, tree_tensor(tree, slots, values.device)]
+    return take_columns(values.flatten(1), tree_tensor(tree, slots, values.device))
 
 
 def _cosines(dots: torch.Tensor, first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
-    """Cosines from dot products and squared norms; 0 where a vector is zero."""
-    scale = first.clamp(min=0).sqrt() * second.clamp(min=0).sqrt()
-    return torch.where(scale > 0, dots / scale, 0.0).clamp(-1, 1)
+    """Cosines from dot products and lengths; 0 where a vector is zero."""
+    scale = first * second
+    return torch.where(scale > 0, dots / scale, 0.0).clamp_(-1, 1)
+
+
+@dataclass(frozen=True)
+class _Border:
+    """The border nodes of one level, and the node of the finer grid that the released code compares them with."""
+
+    nodes: torch.Tensor  # [B]
+    patches: torch.Tensor  # [Q] under the border nodes
+    weights: torch.Tensor  # [Q]
+    rows: torch.Tensor  # [Q, B] 1 where the node covers the patch
+    corner: int
+    corner_patches: torch.Tensor  # [R]
+    corner_weights: torch.Tensor  # [R]
+
+
+@lru_cache(maxsize=64)
+def _borders(tree: Quadtree, weighting: str, device: torch.device) -> tuple[_Border, ...]:
+    weights, borders = tree.patch_weights(weighting), []
+    levels = tree.levels[tree.border_nodes]
+    for level in np.unique(levels):
+        nodes, corner = tree.border_nodes[levels == level], tree.level_offsets[level - 1]
+        patches = np.flatnonzero(np.isin(tree.ancestors[level], nodes))
+        under = np.flatnonzero(tree.ancestors[level - 1] == corner)
+        covers = (tree.ancestors[level, patches, None] == nodes).astype(np.float32)
+        arrays = nodes, patches, weights[level, patches], covers, under, weights[level - 1, under]
+        nodes, patches, own, covers, under, corners = (torch.tensor(array, device=device) for array in arrays)
+        borders.append(_Border(nodes, patches, own, covers, corner, under, corners))
+    return tuple(borders)
 
 
 @lru_cache(maxsize=64)
 def _basis(tree: Quadtree, weighting: str, device: torch.device) -> torch.Tensor:
     return torch.tensor(tree.cells.weights(tree, weighting), device=device)
-
-
-@lru_cache(maxsize=64)
-def _patch_weights(tree: Quadtree, weighting: str, device: torch.device) -> torch.Tensor:
-    return torch.tensor(tree.patch_weights(weighting), device=device)
