@@ -170,6 +170,24 @@ def test_keyboard_alone(page, data):
     assert not page.evaluate(f"{GET}.state.playing")
 
 
+def test_a_hidden_inspector_leaves_the_keys_alone(page):
+    page.evaluate(f"{GET}.host.parentElement.style.display = 'none'")
+    before = state(page)
+    page.keyboard.press("]")
+    assert state(page)["tauSpatial"] == before["tauSpatial"]
+    page.evaluate(f"{GET}.host.parentElement.style.display = ''")
+    page.keyboard.press("]")
+    assert state(page)["tauSpatial"] > before["tauSpatial"], "keys work while nothing has the focus"
+
+
+@pytest.mark.parametrize("motion", ["reduce", "no-preference"])
+def test_without_motion_a_chain_lights_up_at_once(open_page, tmp_path, data, motion):
+    page = open_page(write_page(tmp_path, data), reduced_motion=motion)
+    page.evaluate(f"({GET}.pick(30), {GET}.lit.token = -2)")
+    strength = page.evaluate(f"{GET}._strength({GET}._entries()[0])")
+    assert (strength == 1) == (motion == "reduce")
+
+
 def test_the_overlays_change_the_picture(page):
     pictures = []
     for overlays in ([], ["outlines"], ["ghost"], ["chains"], ["heat"], ["outlines", "ghost", "chains"]):

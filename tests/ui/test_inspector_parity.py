@@ -1,18 +1,23 @@
-"""The browser decides exactly what the Python core decides."""
+"""The browser decides exactly what the Python core decides, on a real clip."""
 
 from __future__ import annotations
+
+import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from sttm_core.plan import MergePlan
-from tests.ui.inspected import GET, inspector_data, scene, write_page
+from sttm_core.video import VideoClip
+from tests.ui.inspected import GET, inspector_data, write_page
 
+CLIP = Path(__file__).parents[2] / "assets" / "clips" / "code-bunny.mp4"
 GRIDS = ((14, 14), (9, 16), (13, 20))
 SETTINGS_PER_GRID = 17  # times three grids and two rules: 102 plans
 DECIDE = f"""settings => {{
   const {{planner}} = {GET};
-  return settings.map(([s, t, rules]) => {{
+  return JSON.stringify(settings.map(([s, t, rules]) => {{
     planner.run(s, t, rules);
     const cells = Array.from(planner.rank, (node) => planner.token[node]);
     return {{
@@ -23,7 +28,7 @@ DECIDE = f"""settings => {{
       members: Array.from(planner.memberCount.subarray(0, planner.tokens)),
       summary: [planner.min, planner.median, planner.max],
     }};
-  }});
+  }}));
 }}"""
 
 
@@ -62,9 +67,9 @@ def expected(plan: MergePlan) -> dict:
 
 @pytest.mark.parametrize(("height", "width"), GRIDS)
 def test_decisions_equal_the_core(open_page, tmp_path, height, width):
-    data = inspector_data(scene(12), height, width)
+    data = inspector_data(VideoClip.open(CLIP, 12).frames, height, width)
     settings = random_settings(data.tables, seed=height)
-    found = open_page(write_page(tmp_path, data)).evaluate(DECIDE, settings)
+    found = json.loads(open_page(write_page(tmp_path, data)).evaluate(DECIDE, settings))
     tokens = set()
     for setting, decisions in zip(settings, found, strict=True):
         plan = data.tables.plan(*setting)

@@ -30,7 +30,7 @@ function rgba(red, green, blue, alpha) {
   return ((Math.round(alpha * 255) << 24) | (blue << 16) | (green << 8) | red) >>> 0;
 }
 
-export const CHAIN_PIXELS = PALETTE.chains.map((hex) => packed(hex, 0.62));
+export const CHAIN_PIXELS = PALETTE.chains.map((hex) => packed(hex, 0.5));
 
 // share in 0..1 of the heat scale
 export function heatPixel(share) {

@@ -18,11 +18,13 @@ export class Legend {
 
   _items(video, { on, rules }, painter) {
     const items = [];
-    const item = (colour, text) => items.push(make("span", {}, make("i", { class: "swatch", style: `background:${colour}` }), text));
+    const item = (colour, text, shape = "swatch") => {
+      items.push(make("span", {}, make("i", { class: shape, style: `background:${colour}` }), text));
+    };
     if (on.outlines) for (let l = 0; l < video.levels; l++) item(levelColour(l), `level ${l}: ${2 ** l}\u00d7${2 ** l}`);
     if (on.ghost) item("#14171c9e", "merged into another frame");
     if (on.chains) item("conic-gradient(#e69f00, #56b4e9, #009e73, #cc79a7)", "one colour a chain");
-    if (on.heat) item(HEAT_GRADIENT, `1 to ${plural(painter.mostPatches, "patch")} a token`);
+    if (on.heat) item(HEAT_GRADIENT, `1 to ${plural(painter.mostPatches, "patch")} a token`, "swatch wide");
     if (on.difference && painter.other) {
       item(OTHER_BOXES, "other boxes");
       item(OTHER_CHAIN, "other chain");

@@ -4,14 +4,14 @@ import { nodeFacts, probeRegion } from "./chains.js";
 import { clamp, cosine, make, percent, plural, sharpContext, tau } from "./dom.js";
 import { drawLanes, laneHit } from "./lanes.js";
 
-const LISTED_LINKS = 40;
+const LISTED_LINKS = 200;
 
 export class ChainCard {
   // calls: {jump(frame), pick(anchor), pin(anchor), close()}
   constructor(calls, pinned) {
     this.calls = calls;
     this.swatch = make("i", { class: "swatch", "aria-hidden": "true" });
-    this.title = make("h3");
+    this.title = make("h2");
     this.pin = make("button", { type: "button", class: "quiet", onclick: () => calls.pin() }, pinned ? "Unpin" : "Pin");
     this.pin.setAttribute("data-action", pinned ? "unpin" : "pin");
     this.close = make("button", { type: "button", class: "quiet icon", "aria-label": "Close", onclick: () => calls.close() }, "\u00d7");
@@ -110,7 +110,7 @@ function factLines(video, planner, chain, node, state) {
 export class ProbeCard {
   constructor(calls) {
     this.calls = calls;
-    this.title = make("h3");
+    this.title = make("h2");
     const close = make("button", { type: "button", class: "quiet icon", "aria-label": "Clear the region", onclick: () => calls.clear() }, "\u00d7");
     this.here = make("p", { class: "summary", "data-probe": "frame" });
     this.range = make("p", { class: "summary", "data-probe": "range" });

@@ -5,7 +5,7 @@ import { clamp, sharpContext } from "./dom.js";
 const DRAG_PIXELS = 6;
 
 export class Stage {
-  // calls: {hover(patch|null), pick(patch), probe(box)}; `probing()` says whether touch drags make a box
+  // calls: {hover(patch|null), touched(), pick(patch), probe(box)}; `probing()` says whether touch drags make a box
   constructor(element, canvas, calls) {
     this.element = element;
     this.canvas = canvas;
@@ -93,6 +93,7 @@ export class Stage {
 
   _down(event) {
     if (!this.video || event.button !== 0) return;
+    this.calls.touched();
     this.drag = { at: this._patch(event), x: event.clientX, y: event.clientY, box: null, id: event.pointerId };
   }
 

@@ -34,6 +34,7 @@ export function buildParts(inspector, { html, css }) {
     strip: new Filmstrip(refs.strip, refs.stripCanvas, refs.spacer, { jump, redraw: () => inspector.ask() }),
     stage: new Stage(refs.stage, refs.stageCanvas, {
       hover: (patch) => inspector.hover(patch),
+      touched: () => refs.hint.classList.add("gone"),
       pick: (patch) => inspector.pick(patch),
       probe: (box) => inspector.set({ probe: { box } }),
       probing: () => inspector.state.probing,
@@ -68,7 +69,7 @@ export function listen(inspector) {
   });
   document.addEventListener("fullscreenchange", () => !document.fullscreenElement && inspector.present(false));
   document.addEventListener("keydown", (event) => {
-    if (!host.isConnected || event.defaultPrevented) return;
+    if (!host.checkVisibility() || event.defaultPrevented) return;
     const path = event.composedPath();
     if (!path.includes(host) && path[0] !== document.body) return;
     if (handleKey(inspector, event) !== false) event.preventDefault();
