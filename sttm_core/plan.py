@@ -127,23 +127,16 @@ class MergePlan:
 def build_plan(tables: SimilarityTables, tau_spatial: float, tau_temporal: float, rules: str) -> MergePlan:
     """The plan at these thresholds; comparisons are made in float32, as everywhere (see `SimilarityTables.plan`)."""
     tau_s, tau_t = check_threshold("tau_spatial", tau_spatial), check_threshold("tau_temporal", tau_temporal)
-    if rules not in RULES:
-        raise ValueError(f"rules must be one of {', '.join(RULES)}, got {rules!r}.")
+    check_rules(rules)
     tree, device = tables.tree, tables.device
-    levels = kept_levels(tables.split_minima(rules) < tau_s, tree)  # [T, H*W]
-    patches = torch.arange(tree.num_patches, device=device)
-    nodes = lookup(tree_tensor(tree, "ancestors", device), levels * tree.num_patches + patches)  # [T, H*W]
-    tops = lookup(tree_tensor(tree, "top_left", device), nodes)  # [T, H*W]: top-left patch of the node over each patch
-    is_top = tops == patches
-    node_frames, top_patches = is_top.nonzero(as_tuple=True)  # scan order
-    rank = torch.cumsum(is_top.view(-1), 0).sub_(1)  # index of the kept node at each top-left patch
-    rank = rank.view_as(tops).gather(1, tops)  # [T, H*W]: kept node that covers each patch
-    links, cosines = _links(tables, levels, is_top, rank, tau_t)
+    kept = keep_nodes(tables, tau_s, rules)
+    node_frames, top_patches = kept.is_top.nonzero(as_tuple=True)  # scan order
+    links, cosines = find_links(tables, kept, tau_t)
     labels = (smallest_labels if rules == "paper" else released_labels)(links[:, 0], links[:, 1], len(node_frames))
     first = labels == torch.arange(len(labels), device=device)  # representatives, in scan order
     node_tokens = lookup(torch.cumsum(first, 0) - 1, labels)
-    node_ids = lookup(nodes, node_frames * tree.num_patches + top_patches)
-    member_of = lookup(node_tokens, rank)
+    node_ids = lookup(kept.nodes, node_frames * tree.num_patches + top_patches)
+    member_of = lookup(node_tokens, kept.rank)
     node_boxes = tree_tensor(tree, "boxes", device).index_select(0, node_ids)
     boxes = torch.cat([node_frames[:, None], node_boxes], dim=1)[first]
     grid = (tables.num_frames, tree.height, tree.width)
@@ -151,8 +144,14 @@ def build_plan(tables: SimilarityTables, tau_spatial: float, tau_temporal: float
         tree, tables.num_frames, float(tau_spatial), float(tau_temporal), rules, tables.weighting,
         node_frames, node_ids, node_tokens, links, cosines,
         boxes, torch.bincount(member_of.reshape(-1), minlength=len(boxes)),
-        rank.view(grid), member_of.view(grid),
+        kept.rank.view(grid), member_of.view(grid),
     )  # fmt: skip
+
+
+def check_rules(rules: str) -> None:
+    """ValueError unless ``rules`` are known."""
+    if rules not in RULES:
+        raise ValueError(f"rules must be one of {', '.join(RULES)}, got {rules!r}.")
 
 
 def check_threshold(name: str, value: float) -> float:
@@ -164,6 +163,34 @@ def check_threshold(name: str, value: float) -> float:
     if not math.isfinite(number):
         raise ValueError(f"{name} must be a finite number, got {value!r}.")
     return float(np.float32(number))
+
+
+@dataclass(frozen=True, eq=False)
+class KeptNodes:
+    """What the spatial stage keeps, patch by patch.
+
+    Attributes:
+        levels: ``[T, H*W]`` level of the kept node over each patch; ``nodes``: its number in the quadtree.
+        is_top: ``[T, H*W]`` bool, whether the patch is the top-left one of that node: one for each kept node.
+        rank: ``[T, H*W]`` index of that node among all kept nodes of the video, in scan order.
+    """
+
+    levels: torch.Tensor
+    nodes: torch.Tensor
+    is_top: torch.Tensor
+    rank: torch.Tensor
+
+
+def keep_nodes(tables: SimilarityTables, tau_s: float, rules: str) -> KeptNodes:
+    """The spatial stage (paper section 3.1)."""
+    tree, device = tables.tree, tables.device
+    levels = kept_levels(tables.split_minima(rules) < tau_s, tree)  # [T, H*W]
+    patches = torch.arange(tree.num_patches, device=device)
+    nodes = lookup(tree_tensor(tree, "ancestors", device), levels * tree.num_patches + patches)
+    tops = lookup(tree_tensor(tree, "top_left", device), nodes)
+    is_top = tops == patches
+    order = torch.cumsum(is_top.view(-1), 0).sub_(1)  # index of the kept node at each top-left patch
+    return KeptNodes(levels, nodes, is_top, order.view_as(tops).gather(1, tops))
 
 
 def kept_levels(split: torch.Tensor, tree: Quadtree) -> torch.Tensor:
@@ -181,21 +208,19 @@ def kept_levels(split: torch.Tensor, tree: Quadtree) -> torch.Tensor:
     return levels
 
 
-def _links(
-    tables: SimilarityTables, levels: torch.Tensor, is_top: torch.Tensor, rank: torch.Tensor, tau_t: float
-) -> tuple[torch.Tensor, torch.Tensor]:
+def find_links(tables: SimilarityTables, kept: KeptNodes, tau_t: float) -> tuple[torch.Tensor, torch.Tensor]:
     """``[K, 2]`` kept nodes and ``[K]`` cosines of the linked pairs (paper section 3.2).
 
     Of two kept nodes that share a patch the finer one lies inside the other, so its top-left patch names the pair once.
     """
     if tau_t <= 0:
-        return rank.new_empty(0, 2), tables.pair_cosines.new_empty(0)
-    earlier, later = levels[:-1], levels[1:]
-    names_pair = ((earlier <= later) & is_top[:-1]) | ((earlier > later) & is_top[1:])  # [T-1, H*W]
-    patches = torch.arange(tables.tree.num_patches, device=levels.device)
+        return kept.rank.new_empty(0, 2), tables.pair_cosines.new_empty(0)
+    earlier, later = kept.levels[:-1], kept.levels[1:]
+    names_pair = ((earlier <= later) & kept.is_top[:-1]) | ((earlier > later) & kept.is_top[1:])  # [T-1, H*W]
+    patches = torch.arange(tables.tree.num_patches, device=tables.device)
     place = (earlier * tables.tree.num_levels + later) * tables.tree.num_patches + patches
-    cosines = tables.pair_cosines.gather(1, lookup(tree_tensor(tables.tree, "pair_index", levels.device), place))
+    cosines = tables.pair_cosines.gather(1, lookup(tree_tensor(tables.tree, "pair_index", tables.device), place))
     first = (names_pair & (cosines >= tau_t)).view(-1).nonzero().squeeze(1)  # patch of the video, in the earlier frame
-    rank = rank.view(-1)
+    rank = kept.rank.view(-1)
     ends = [lookup(rank, first), lookup(rank, first + tables.tree.num_patches)]
     return torch.stack(ends, dim=1), lookup(cosines, first)

@@ -1,0 +1,205 @@
+"""Thresholds for a wanted retention, and retention over the whole plane of thresholds. From the tables alone.
+
+The path through the (tau_S, tau_T) plane. Sort the similarities that tau_S is compared with, and those that tau_T is
+compared with. A point of the path is a share ``u`` between 0 and 1: tau_S is the value that a share ``u ** a`` of the
+first kind reaches, tau_T the value that a share ``u ** b`` of the second kind reaches. At ``u = 0`` nothing merges and
+at ``u = 1`` everything does that ever can; on the way both thresholds fall together. ``prefer`` chooses the exponents.
+
+Retention is no monotone function of ``u``: a coarser node may lose a link that its parts had. The search bisects with
+the same midpoints for every budget and returns the best point that it met. For two budgets it meets the same points
+until one of them lies between the budgets, and the larger budget then returns at least that one: a smaller budget
+never gets a larger retention.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components, minimum_spanning_tree
+
+from .components import released_labels
+from .plan import check_rules, check_threshold, find_links, keep_nodes
+from .similarity import SimilarityTables
+
+EXPONENTS = {"balanced": (1, 1), "spatial": (1, 3), "temporal": (3, 1)}
+STEPS = 2048  # points on the path, beside its start
+RUNGS = 16  # points looked at when the budget lies below the end of the path
+ANY_LINK = float(np.finfo(np.float32).tiny)  # tau_T <= 0 would switch linking off
+
+
+@dataclass(frozen=True)
+class BudgetThresholds:
+    """Thresholds found for a budget.
+
+    Attributes:
+        tau_spatial, tau_temporal: one of the video's own similarities each (or just above 1: nothing merges).
+        retention: what a plan at these thresholds keeps, measured.
+        budget: the retention asked for.
+        floor: lowest retention that the search met; no budget below it can be reached on this path.
+    """
+
+    tau_spatial: float
+    tau_temporal: float
+    retention: float
+    budget: float
+    floor: float
+
+    @property
+    def reachable(self) -> bool:
+        """Whether the budget is kept."""
+        return self.retention <= self.budget
+
+    def __repr__(self) -> str:
+        note = "" if self.reachable else f", budget {self.budget:.1%} is below the floor of this video"
+        return (
+            f"BudgetThresholds(tau_spatial={self.tau_spatial:.4f}, tau_temporal={self.tau_temporal:.4f}, "
+            f"{self.retention:.1%} kept{note})"
+        )
+
+
+def thresholds_for_retention(
+    tables: SimilarityTables, retention: float, *, prefer: str = "balanced", rules: str = "paper"
+) -> BudgetThresholds:
+    """Thresholds whose measured retention comes nearest to ``retention`` from below.
+
+    Args:
+        tables: the video's similarities.
+        retention: share of tokens to keep at most, above 0 and up to 1.
+        prefer: ``"balanced"`` lets the same share of both kinds of similarities merge; ``"spatial"`` and ``"temporal"``
+            let that kind go first (the other's share is the third power of it). See the module's text.
+        rules: as in `SimilarityTables.plan`.
+
+    Raises:
+        ValueError: for a retention outside (0, 1], an unknown preference or unknown rules.
+    """
+    budget = _check_budget(retention)
+    if prefer not in EXPONENTS:
+        raise ValueError(f"prefer must be one of {', '.join(EXPONENTS)}, got {prefer!r}.")
+    check_rules(rules)
+    tables = tables.to("cpu")
+    path = _path(tables, prefer, rules)
+    kept = _Memo(lambda step: count_tokens(tables, *path(step), rules) / tables.num_patches)
+    step, floor = _search(kept, budget)
+    taus = path(step)
+    return BudgetThresholds(*taus, tables.plan(*taus, rules).retention, budget, floor)
+
+
+def retention_surface(
+    tables: SimilarityTables, taus_spatial: Sequence[float], taus_temporal: Sequence[float], *, rules: str = "paper"
+) -> np.ndarray:
+    """``[S, T]`` float64: retention at every pair of thresholds, equal to that of the plans.
+
+    Raises:
+        ValueError: for a threshold that is not a finite number, or unknown rules.
+    """
+    check_rules(rules)
+    tables = tables.to("cpu")
+    taus_s = [check_threshold("taus_spatial", tau) for tau in taus_spatial]
+    taus_t = np.array([check_threshold("taus_temporal", tau) for tau in taus_temporal])
+    counts = _counts_of_row if rules == "paper" else _counts_of_released_row
+    rows = [counts(*_candidates(tables, tau, ANY_LINK, rules), taus_t) for tau in taus_s]
+    return np.array(rows, dtype=np.float64).reshape(len(taus_s), len(taus_t)) / tables.num_patches
+
+
+def count_tokens(tables: SimilarityTables, tau_spatial: float, tau_temporal: float, rules: str) -> int:
+    """``tables.plan(...).num_tokens`` for tables on the CPU, without making the plan."""
+    num_nodes, ends, _ = _candidates(tables, tau_spatial, tau_temporal, rules)
+    if rules == "as_released":
+        return _count_released(num_nodes, ends)
+    linked = coo_matrix((np.ones(len(ends), dtype=np.float64), tuple(ends.T)), shape=(num_nodes, num_nodes))
+    return connected_components(linked, directed=False, return_labels=False)
+
+
+class _Memo(dict):
+    """Remembers what a function returned: each point of the path is counted once."""
+
+    def __init__(self, function: Callable[[int], float]) -> None:
+        super().__init__()
+        self.function = function
+
+    def __missing__(self, step: int) -> float:
+        self[step] = self.function(step)
+        return self[step]
+
+
+def _search(kept: _Memo, budget: float) -> tuple[int, float]:
+    """The step with the highest retention within ``budget`` among those met (see the module's text); the lowest met."""
+    low, high = STEPS, 0  # of the path: everything merged, nothing merged
+    if kept[low] > budget:
+        for rung in range(0, STEPS, STEPS // RUNGS):
+            kept[rung]  # counted and remembered
+    elif kept[high] > budget:
+        while low - high > 1:
+            middle = (low + high) // 2
+            low, high = (middle, high) if kept[middle] <= budget else (low, middle)
+    floor = min(kept.values())
+    wanted = max((share for share in kept.values() if share <= budget), default=floor)
+    return min(step for step, share in kept.items() if share == wanted), floor
+
+
+def _path(tables: SimilarityTables, prefer: str, rules: str) -> Callable[[int], tuple[float, float]]:
+    spatial = np.sort(tables.split_minima(rules).numpy(), axis=None)[::-1]
+    links = tables.pair_cosines.numpy()
+    temporal = np.sort(links[links > 0])[::-1]
+    first, second = EXPONENTS[prefer]
+
+    def thresholds(step: int) -> tuple[float, float]:
+        share = step / STEPS
+        return _reached_by(spatial, share**first), _reached_by(temporal, share**second)
+
+    return thresholds
+
+
+def _reached_by(falling: np.ndarray, share: float) -> float:
+    """The value that this share of the values reaches; just above 1, which none does, for the share 0."""
+    index = round(share * len(falling))
+    return float(falling[index - 1] if index else np.nextafter(np.float32(1), np.float32(2)))
+
+
+def _candidates(
+    tables: SimilarityTables, tau_spatial: float, tau_temporal: float, rules: str
+) -> tuple[int, np.ndarray, np.ndarray]:
+    """Number of kept nodes, ``[K, 2]`` links between them and their ``[K]`` cosines."""
+    kept = keep_nodes(tables, tau_spatial, rules)
+    ends, cosines = find_links(tables, kept, tau_temporal)
+    return int(kept.is_top.sum()), ends.numpy(), cosines.numpy()
+
+
+def _counts_of_row(num_nodes: int, ends: np.ndarray, cosines: np.ndarray, taus: np.ndarray) -> np.ndarray:
+    """Tokens at each tau_T for fixed kept nodes: each link of the maximum spanning forest joins two components."""
+    order = np.argsort(-cosines, kind="stable")
+    ranks = np.empty(len(order))
+    ranks[order] = np.arange(1, len(order) + 1)  # weights of 0 would be no links
+    forest = minimum_spanning_tree(coo_matrix((ranks, tuple(ends.T)), shape=(num_nodes, num_nodes)))
+    joining = np.sort(cosines[order[forest.data.astype(np.int64) - 1]])
+    linked = len(joining) - np.searchsorted(joining, taus.astype(np.float32), side="left")
+    return num_nodes - np.where(taus > 0, linked, 0)
+
+
+def _counts_of_released_row(num_nodes: int, ends: np.ndarray, cosines: np.ndarray, taus: np.ndarray) -> np.ndarray:
+    chosen = [ends[cosines >= tau] if tau > 0 else ends[:0] for tau in taus.astype(np.float32)]
+    return np.array([_count_released(num_nodes, links) for links in chosen], dtype=np.int64)
+
+
+def _count_released(num_nodes: int, ends: np.ndarray) -> int:
+    """Tokens after the released loop; every label is the number of a node that carries it."""
+    if not len(ends):
+        return num_nodes
+    nodes, links = np.unique(ends, return_inverse=True)  # the order of the nodes, hence the loop's course, stays
+    first, second = torch.from_numpy(np.ascontiguousarray(links.reshape(-1, 2).T))
+    labels = released_labels(first, second, len(nodes))
+    return num_nodes - len(nodes) + len(torch.unique(labels))
+
+
+def _check_budget(retention: float) -> float:
+    try:
+        budget = float(retention)
+    except (TypeError, ValueError):
+        budget = float("nan")
+    if not 0 < budget <= 1:
+        raise ValueError(f"retention must be above 0 and at most 1 (0.3 keeps 30% of the tokens), got {retention!r}.")
+    return budget
