@@ -1,7 +1,7 @@
 """Glyphs and shapes as signed distance fields, kept in ``atlas.npz`` so that every machine draws the same clips.
 
-A distance field is positive inside the figure and negative outside, in units of the cell's side; it can be sampled at any
-size and stays sharp. ``build_atlas`` makes the file from fonts that allow embedding; drawing needs the file alone.
+A distance field is positive inside the figure and negative outside, in units of the cell's side; it can be sampled at
+any size and stays sharp. ``build_atlas`` makes the file from fonts that allow embedding; drawing needs the file alone.
 """
 
 from __future__ import annotations

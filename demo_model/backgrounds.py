@@ -1,7 +1,7 @@
 """Moving pictures behind the objects: synthetic fields or real footage, under a hand-held camera.
 
-Everything is batched and runs on the generator's device. Fields are drawn larger than the frame, so that shake, pan and zoom
-find pixels beyond its border.
+Everything is batched and runs on the generator's device. Fields are drawn larger than the frame, so that shake, pan and
+zoom find pixels beyond its border.
 """
 
 from __future__ import annotations

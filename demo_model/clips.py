@@ -170,7 +170,7 @@ def describe(sample: Sample, things: tuple[Thing, ...], path: Path) -> dict:
     """The entry of a sample in ``samples.json``."""
     origin = SOURCES.get(sample.background, DRAWN)
     height, width = sample.size
-    changed = "" if origin is DRAWN else ("; re-encoded smaller" if not things else "; re-encoded smaller, objects drawn on it")
+    changed = "" if origin is DRAWN else "; re-encoded smaller" + (", objects drawn on it" if things else "")
     return {
         "id": sample.id,
         "file": path.name,

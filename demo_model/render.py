@@ -55,10 +55,11 @@ def draw_sprites(background: torch.Tensor, sprites: Sprites, atlas: Atlas) -> to
     frames = background.clone()
     rim_colour = (sprites.colour.mean(-1, keepdim=True) < 0.5).to(frames.dtype).expand_as(sprites.colour)
     with_rim = sprites.visible & (sprites.outline > 0)[..., None]
+    none = torch.zeros_like(sprites.outline)
     for k in range(sprites.texture.shape[1]):
         _paint(frames, sprites, atlas, k, with_rim[:, k], rim_colour[:, k], sprites.outline[:, k])
     for k in range(sprites.texture.shape[1]):
-        _paint(frames, sprites, atlas, k, sprites.visible[:, k], sprites.colour[:, k], torch.zeros_like(sprites.outline[:, k]))
+        _paint(frames, sprites, atlas, k, sprites.visible[:, k], sprites.colour[:, k], none[:, k])
     return frames
 
 
@@ -76,12 +77,13 @@ def _paint(
     if not len(clip):
         return
     height, width = frames.shape[-2:]
-    grid = cell_coordinates(sprites.centre[clip, k, frame], sprites.cell[clip, k], sprites.stretch[clip, k], height, width)
+    centre, cell, stretch = sprites.centre[clip, k, frame], sprites.cell[clip, k], sprites.stretch[clip, k]
+    grid = cell_coordinates(centre, cell, stretch, height, width)
     fields = atlas.fields[sprites.texture[clip, k]][:, None].to(frames.dtype)  # [n, 1, CELL, CELL]
     distance = grid_sample(fields, grid, padding_mode="border", align_corners=False)  # [n, 1, H, W]
     outside = (grid.abs().amax(-1) > 1)[:, None]
     distance = distance.masked_fill(outside, -SPREAD)
-    pixels = (sprites.cell[clip, k] * height).view(-1, 1, 1, 1)
+    pixels = (cell * height).view(-1, 1, 1, 1)
     alpha = ((distance + grow[clip].view(-1, 1, 1, 1)) * pixels + 0.5).clamp(0, 1)
     frames[clip, frame] = torch.lerp(frames[clip, frame], colour[clip][..., None, None].to(frames.dtype), alpha)
 

@@ -134,7 +134,7 @@ def _thing_rows(thing: Thing, frames: int, atlas: Atlas, aspect: float) -> list[
     return rows
 
 
-def thing_box(thing: Thing, frame: int, frames: int, atlas: Atlas, aspect: float = 1.0) -> tuple[float, float, float, float]:
+def thing_box(thing: Thing, frame: int, frames: int, atlas: Atlas, aspect: float = 1.0) -> tuple[float, ...]:
     """(y0, x0, y1, x1) of a thing in a frame, as fractions of the frame, clipped to it."""
     y, x = thing.centre(frame, frames)
     if thing.is_text:

@@ -27,9 +27,10 @@ BACKGROUNDS = ("gradient", "noise", "stripes", "footage")
 CHARACTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
 CODE_CHARACTERS = "ABCDEFGHJKLMNPQRSTUVWXYZ23456789"  # without I, O, 0 and 1, which many fonts draw alike
 WORDS = (
-    "apple bread chair cloud dance eagle flame glass honey island jelly knife lemon mango night ocean piano queen "
-    "river stone table uncle voice water zebra EXIT OPEN STOP TAXI SALE HOTEL NORTH SOUTH BUS PARK FIRE"
-).split()
+    *("apple", "bread", "chair", "cloud", "dance", "eagle", "flame", "glass", "honey", "island", "jelly", "knife"),
+    *("lemon", "mango", "night", "ocean", "piano", "queen", "river", "stone", "table", "uncle", "voice", "water"),
+    *("EXIT", "OPEN", "STOP", "TAXI", "SALE", "HOTEL", "NORTH", "SOUTH", "BUS", "PARK", "FIRE"),
+)
 
 NO_ANSWER = "none"
 REFUSAL = "I can only answer questions about codes, shapes, colours, order, counts, places and motion in short clips."

@@ -1,0 +1,172 @@
+"""Batches: scenes and questions are made on the CPU by workers, pictures are drawn where the model is."""
+
+from __future__ import annotations
+
+import itertools
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from tokenizers import Tokenizer
+from torch.utils.data import DataLoader, IterableDataset
+
+from demo_model import backgrounds
+from demo_model.atlas import Atlas, load_atlas
+from demo_model.questions import SLOTS, slots_of
+from demo_model.render import Sprites, draw_sprites
+from demo_model.scene import sprites_of
+from demo_model.sequence import PackedSlots, pack_slots
+from demo_model.stories import StoryRules, random_scene
+from demo_model.targets import SpriteLabels, labels_of
+from demo_model.vocabulary import BACKGROUNDS
+
+SLOT_TOKENS = 192  # tokens of questions and answers a clip
+CUTS = 0.15  # share of clips that cut to another background
+
+
+@dataclass(frozen=True)
+class Batch:
+    """B clips before they are drawn.
+
+    Attributes:
+        sprites, labels: what is drawn and what it is.
+        slots: questions and answers.
+        cut: [B] first frame of the second background; T where there is none.
+        seed: of everything that is drawn at random.
+    """
+
+    sprites: Sprites
+    labels: SpriteLabels
+    slots: PackedSlots
+    cut: torch.Tensor
+    seed: int
+
+    def to(self, device: torch.device | str) -> Batch:
+        """The same on another device."""
+        moved = (part.to(device) for part in (self.sprites, self.labels, self.slots, self.cut))
+        return Batch(*moved, self.seed)
+
+
+def make_batch(
+    seed: int,
+    clips: int,
+    frames: int,
+    rules: StoryRules,
+    tokenizer: Tokenizer,
+    atlas: Atlas,
+    held_out_wordings: bool = False,
+) -> Batch:
+    """A batch from its seed alone, the same on every machine."""
+    rng = random.Random(seed)
+    scenes = [random_scene(rng, frames, atlas, rules) for _ in range(clips)]
+    cuts = [rng.randint(1, frames - 1) if frames > 3 and rng.random() < CUTS else frames for _ in scenes]
+    slots = [
+        slots_of(scene, rng, SLOTS, held_out_wordings, cut=cut < frames)
+        for scene, cut in zip(scenes, cuts, strict=True)
+    ]
+    sprites = sprites_of(scenes, atlas)
+    labels = labels_of(scenes, sprites.texture.shape[1])
+    packed = pack_slots(slots, tokenizer, SLOT_TOKENS, SLOTS)
+    return Batch(sprites, labels, packed, torch.tensor(cuts), seed)
+
+
+class Batches(IterableDataset):
+    """Endless batches of a stage, each from the seed of its step; workers take turns.
+
+    Args:
+        seed: of the whole training.
+        first: number of the first step.
+        cycle: (frames, clips) of one step after the other, over and over.
+        rules: of the scenes.
+        tokenizer: as its JSON.
+    """
+
+    def __init__(
+        self, seed: int, first: int, cycle: tuple[tuple[int, int], ...], rules: StoryRules, tokenizer: str
+    ) -> None:
+        self.seed, self.first, self.cycle, self.rules, self.tokenizer = seed, first, cycle, rules, tokenizer
+
+    def __iter__(self) -> Iterator[Batch]:
+        torch.set_num_threads(1)
+        worker = torch.utils.data.get_worker_info()
+        turn, workers = (worker.id, worker.num_workers) if worker else (0, 1)
+        tokenizer, atlas = Tokenizer.from_str(self.tokenizer), load_atlas()
+        for step in itertools.count(self.first + turn, workers):
+            frames, clips = self.cycle[step % len(self.cycle)]
+            yield make_batch(step_seed(self.seed, step), clips, frames, self.rules, tokenizer, atlas)
+
+
+def step_seed(seed: int, step: int) -> int:
+    """Seed of a training step. Held-out sets use odd seeds, training even ones."""
+    return 2 * random.Random(f"{seed}/{step}").getrandbits(40)
+
+
+def loader(batches: Batches, workers: int) -> DataLoader:
+    """Deliver the batches in the order of their steps."""
+    return DataLoader(batches, batch_size=None, num_workers=workers, prefetch_factor=4 if workers else None)
+
+
+def draw_batch(
+    batch: Batch, frames: int, side: int, atlas: Atlas, footage: Sequence[torch.Tensor] = ()
+) -> torch.Tensor:
+    """Draw the clips of a batch.
+
+    Args:
+        batch: on the device to draw on.
+        frames: T.
+        side: of the picture in pixels.
+        atlas: on the same device.
+        footage: real clips [F, 3, h, w] uint8; needed only where a scene asks for "footage".
+
+    Returns:
+        [B, T, 3, side, side] float32 in 0..1.
+
+    Raises:
+        ValueError: a scene asks for footage and there is none.
+    """
+    generator = torch.Generator(device=batch.cut.device).manual_seed(batch.seed)
+    fields = _fields(generator, batch.labels.background, side)
+    motion = backgrounds.uniform(generator, len(fields)) * (backgrounds.uniform(generator, len(fields)) < 0.8)
+    path = backgrounds.camera_path(generator, len(fields), frames, motion)
+    clips = backgrounds.film(fields, path, side, side)
+    clips = _with_footage(generator, clips, batch.labels.background, path, footage)
+    later = torch.arange(frames, device=clips.device)[None] >= batch.cut[:, None]  # [B, T]
+    clips = torch.where(later[..., None, None, None], clips.roll(1, 0), clips)
+    clips = backgrounds.flicker(generator, clips, 0.06)
+    clips = draw_sprites(clips, batch.sprites, atlas)
+    quality = 0.002 * 20 ** backgrounds.uniform(generator, len(clips))
+    squeezed = backgrounds.uniform(generator, len(clips), 1, 1, 1, 1) < 0.5
+    return torch.where(squeezed, backgrounds.compress(clips, quality), clips)
+
+
+def _fields(generator: torch.Generator, kinds: torch.Tensor, side: int) -> torch.Tensor:
+    """[B, 3, M, M]: a still field for every clip; footage gets noise that it will cover."""
+    size = round(side * backgrounds.MARGIN)
+    drawn = [field(generator, len(kinds), size, size) for field in backgrounds.FIELDS.values()]
+    choice = kinds.clamp(max=len(drawn) - 1)
+    return torch.stack(drawn)[choice, torch.arange(len(kinds), device=kinds.device)]
+
+
+def _with_footage(
+    generator: torch.Generator, clips: torch.Tensor, kinds: torch.Tensor, path: torch.Tensor, footage
+) -> torch.Tensor:
+    """Put pieces of real clips, at random speed and place, where the background is "footage"."""
+    wanted = (kinds == BACKGROUNDS.index("footage")).nonzero().flatten().tolist()
+    if not wanted:
+        return clips
+    if not footage:
+        raise ValueError(
+            "A scene asks for real footage, but none was given; pass --footage or leave it out of the rules."
+        )
+    frames, side = clips.shape[1], clips.shape[-1]
+    clips = clips.clone()
+    for b in wanted:
+        pick, speed, start = torch.rand(3, generator=generator, device=clips.device).tolist()
+        source = footage[int(pick * len(footage))]
+        step = 1 + int(speed * 3)
+        order = [(int(start * len(source)) + i * step) % (2 * len(source)) for i in range(frames)]
+        order = [i if i < len(source) else 2 * len(source) - 1 - i for i in order]  # forth and back
+        views = source[order].to(clips.device).float()[None] / 255
+        clips[b] = backgrounds.film(views, path[b : b + 1], side, side)[0]
+    return clips

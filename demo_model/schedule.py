@@ -1,0 +1,55 @@
+"""Stages of training and the learning rate, both as functions of the time used."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+WARMUP_STEPS = 60
+CONSTANT_UNTIL = 0.38
+FINAL_RATE = 0.02
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A part of the training time.
+
+    Attributes:
+        name: for the log.
+        share: of the whole time.
+        cycle: (frames, clips) of one step after the other, over and over.
+        answers: False trains the vision tower by the auxiliary losses alone.
+    """
+
+    name: str
+    share: float
+    cycle: tuple[tuple[int, int], ...]
+    answers: bool = True
+
+
+STAGES = (
+    Stage("single frames", 38 / 546, ((1, 512),), answers=False),
+    Stage("4 frames", 140 / 546, ((4, 128),)),
+    Stage("4, 8, 16 frames", 165 / 546, ((4, 128), (8, 64), (16, 32))),
+    Stage("8, 16, 32 frames", 203 / 546, ((16, 32), (8, 64), (16, 32), (32, 16))),
+)  # always 512 frames a step, so that the vision tower compiles once
+
+TINY_STAGES = (
+    Stage("single frames", 0.3, ((1, 4),), answers=False),
+    Stage("2, 4 frames", 0.7, ((2, 2), (4, 2))),
+)  # for tests on a CPU
+
+
+def stage_at(stages: tuple[Stage, ...], part: float) -> Stage:
+    """The stage that is on when ``part`` (0 to 1) of the time is used."""
+    for stage in stages:
+        part -= stage.share
+        if part < 0:
+            return stage
+    return stages[-1]
+
+
+def rate_at(part: float, step: int) -> float:
+    """Factor on the learning rates: warm-up by steps, constant, then linear by time down to ``FINAL_RATE``."""
+    warm = min(1.0, (step + 1) / WARMUP_STEPS)
+    falling = (1 - part) / (1 - CONSTANT_UNTIL)
+    return warm * max(FINAL_RATE, min(1.0, falling))

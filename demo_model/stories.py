@@ -1,0 +1,148 @@
+"""Random scenes: which things a clip holds, when each is seen and where it goes. One seed, one scene."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+
+from demo_model.atlas import HELD_OUT_FONTS, TRAIN_FONTS, Atlas
+from demo_model.scene import CAPITAL, Scene, Thing
+from demo_model.vocabulary import BACKGROUNDS, CODE_CHARACTERS, COLOURS, DIRECTIONS, SHAPES, WORDS
+
+MAX_COUNT = 8
+DOUBLES = 0.25  # share of clips in which two shapes have the same figure or the same colour
+
+
+@dataclass(frozen=True)
+class StoryRules:
+    """What random scenes look like.
+
+    Attributes:
+        side: side of the model's picture in pixels, for the sizes of texts.
+        text_pixels: smallest and largest height of capitals.
+        code_length: shortest and longest code.
+        held_out: draw with the fonts that training never sees.
+        backgrounds: names to choose from; "footage" only where real footage is at hand.
+        needles: whether anything is drawn at all.
+    """
+
+    side: int = 224
+    text_pixels: tuple[int, int] = (12, 44)
+    code_length: tuple[int, int] = (2, 8)
+    held_out: bool = False
+    backgrounds: tuple[str, ...] = BACKGROUNDS[:3]
+    needles: bool = True
+
+
+def random_scene(rng: random.Random, frames: int, atlas: Atlas, rules: StoryRules) -> Scene:
+    """A scene with 0-2 texts and 0-4 shapes that flash, stay or move.
+
+    Texts and moving shapes have rows or columns of the 3x3 grid to themselves, so that nothing hides a needle for long.
+    """
+    background = rng.choice(rules.backgrounds)
+    if not rules.needles or rng.random() < 0.03:
+        return Scene(frames, background, ())
+    rows, columns = rng.sample(range(3), 3), rng.sample(range(3), 3)
+    texts = []
+    for _ in range(rng.choices((0, 1, 2), (0.25, 0.55, 0.2))[0]):
+        texts.append(_random_text(rng, frames, rows.pop(), atlas, rules))
+    looks = _looks(rng, rng.choices((0, 1, 2, 3, 4), (0.08, 0.2, 0.32, 0.25, 0.15))[0])
+    shapes = []
+    if looks and frames > 2 and rng.random() < 0.35:
+        shapes.append(_moving_shape(rng, frames, looks.pop(), rows, columns))
+    places = [(row, column) for row in rows for column in columns]
+    rng.shuffle(places)
+    in_turn = frames >= 2 * len(looks) and rng.random() < 0.4
+    turns = _windows(rng, frames, len(looks), longest=3) if in_turn and looks else None
+    for number, look in enumerate(looks[: len(places)]):
+        windows = (turns[number],) if turns else _appearances(rng, frames)
+        shapes.append(_still_shape(rng, look, places[number], windows))
+    return Scene(frames, background, (*shapes, *texts))
+
+
+def _random_text(rng: random.Random, frames: int, row: int, atlas: Atlas, rules: StoryRules) -> Thing:
+    """A code, a number or a word for one to three frames somewhere in a row of the grid."""
+    low, high = rules.code_length
+    kind = rng.random()
+    if kind < 0.75:
+        figure = "".join(rng.choices(CODE_CHARACTERS, k=rng.randint(low, high)))
+    elif kind < 0.85:
+        figure = "".join(rng.choices("0123456789", k=rng.randint(low, high)))
+    else:
+        figure = rng.choice(WORDS)
+    fonts = HELD_OUT_FONTS if rules.held_out else TRAIN_FONTS
+    font = atlas.fonts.index(rng.choice(fonts))
+    stretch = rng.uniform(0.8, 1.5)
+    advance = sum(float(atlas.advances[atlas.character_index(c, font)]) for c in figure) * stretch
+    cell = min(rng.uniform(*rules.text_pixels) / rules.side / CAPITAL, 0.95 / advance, 0.36)
+    half = advance * cell / 2
+    at = ((row + rng.uniform(0.35, 0.65)) / 3, rng.uniform(half, 1 - half) if half < 0.5 else 0.5)
+    window = _windows(rng, frames, 1, longest=3)[0]
+    colour = "white" if rng.random() < 0.6 else rng.choice(list(COLOURS))
+    rim = rng.choice((0.0, 0.03, 0.05)) if colour == "white" else 0.04
+    return Thing(figure, True, colour, cell, (window,), at, at, font, stretch, rim)
+
+
+def _looks(rng: random.Random, count: int) -> list[tuple[str, str]]:
+    """(figure, colour) of ``count`` shapes: all different, but sometimes two share one of the two."""
+    looks = list(zip(rng.sample(SHAPES, count), rng.sample(list(COLOURS), count), strict=True))
+    if count >= 2 and rng.random() < DOUBLES:
+        (figure, colour), (other_figure, other_colour) = looks[:2]
+        looks[1] = (figure, other_colour) if rng.random() < 0.5 else (other_figure, colour)
+    return looks
+
+
+def _moving_shape(rng: random.Random, frames: int, look: tuple[str, str], rows: list[int], columns: list[int]) -> Thing:
+    """A shape that crosses the frame; it takes its row or column off the lists, unless that would leave none."""
+    direction = rng.choice(list(DIRECTIONS))
+    dy, dx = DIRECTIONS[direction]
+    cell = rng.uniform(0.14, 0.26)
+    span = rng.uniform(0.25, 0.38)
+    if dx:
+        lane = rows.pop() if len(rows) > 1 else rows[0]
+        y, x = (lane + 0.5) / 3, 0.5
+    else:
+        lane = columns.pop() if len(columns) > 1 else columns[0]
+        y, x = 0.5, (lane + 0.5) / 3
+    start, stop = (y - dy * span, x - dx * span), (y + dy * span, x + dx * span)
+    return Thing(look[0], False, look[1], cell, ((0, frames - 1),), start, stop, rim=_rim(rng))
+
+
+def _still_shape(rng: random.Random, look: tuple[str, str], place: tuple[int, int], windows) -> Thing:
+    at = tuple((side + rng.uniform(0.4, 0.6)) / 3 for side in place)
+    return Thing(look[0], False, look[1], rng.uniform(0.14, 0.3), tuple(windows), at, at, rim=_rim(rng))
+
+
+def _rim(rng: random.Random) -> float:
+    return rng.choice((0.0, 0.0, 0.03))
+
+
+def _appearances(rng: random.Random, frames: int) -> list[tuple[int, int]]:
+    """One to eight appearances, or the whole clip."""
+    most = min(MAX_COUNT, (frames + 1) // 2)
+    if rng.random() < 0.2 or most < 1:
+        return [(0, frames - 1)]
+    return _windows(rng, frames, rng.randint(1, most), longest=2 + frames // 16)
+
+
+def _windows(rng: random.Random, frames: int, count: int, longest: int) -> list[tuple[int, int]]:
+    """``count`` windows of frames in order with at least one frame between neighbours.
+
+    Raises:
+        ValueError: they do not fit.
+    """
+    spare = frames - (2 * count - 1)
+    if spare < 0:
+        raise ValueError(f"{count} appearances need {2 * count - 1} frames, but the clip has {frames}.")
+    lengths = []
+    for _ in range(count):
+        extra = rng.randint(0, min(longest - 1, spare))
+        lengths.append(1 + extra)
+        spare -= extra
+    cuts = sorted(rng.randint(0, spare) for _ in range(count))
+    windows, used = [], 0
+    for number, (cut, length) in enumerate(zip(cuts, lengths, strict=True)):
+        first = cut + used + number
+        windows.append((first, first + length - 1))
+        used += length
+    return windows

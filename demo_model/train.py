@@ -1,0 +1,230 @@
+"""Trains the demo model from nothing, by the clock, and can be stopped and resumed at any time.
+
+Needs torch, transformers and tokenizers only: no video decoder, no interface.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+
+import torch
+from tokenizers import Tokenizer
+from torch import nn
+
+from demo_model.atlas import load_atlas
+from demo_model.checkpoint import load_checkpoint, save_checkpoint
+from demo_model.data import Batch, Batches, draw_batch, loader
+from demo_model.losses import AuxiliaryHeads, LossWeights, answer_losses, patch_losses
+from demo_model.model import DEFAULT_SIZE, TINY_SIZE, ModelSize, VideoModel, new_model
+from demo_model.reduction import merged, random_tokens
+from demo_model.schedule import STAGES, TINY_STAGES, Stage, rate_at, stage_at
+from demo_model.stories import StoryRules
+from demo_model.targets import token_targets, top_sprite
+from demo_model.tokenizer import build_tokenizer
+from demo_model.vocabulary import BACKGROUNDS
+
+MUON_RATE, ADAM_RATE = 0.02, 1.5e-3
+CLIP = 1.0
+REDUCED_SHARE = 0.35  # of the steps with many frames
+REDUCED_FRAMES = (8, 16, 32)  # frames at which tokens are dropped or merged
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """Everything that decides the outcome, but for the machine's speed.
+
+    Attributes:
+        minutes: time to train in all, over all resumed runs.
+        seed: of weights, scenes and augmentation.
+        size, stages, rules, weights: see their classes.
+        reduced_frames: clips of these lengths meet token dropping and merging.
+        max_steps: stop earlier; for tests.
+        save_every: seconds between checkpoints.
+        workers: processes that make scenes.
+    """
+
+    minutes: float = 9.0
+    seed: int = 0
+    size: ModelSize = DEFAULT_SIZE
+    stages: tuple[Stage, ...] = STAGES
+    rules: StoryRules = field(default_factory=StoryRules)
+    weights: LossWeights = field(default_factory=LossWeights)
+    reduced_frames: tuple[int, ...] = REDUCED_FRAMES
+    max_steps: int | None = None
+    save_every: float = 60.0
+    workers: int = 0
+
+
+def tiny_settings(**changes) -> TrainSettings:
+    """Settings that a CPU finishes in seconds; the model learns nothing useful."""
+    size = TINY_SIZE
+    tiny = TrainSettings(
+        minutes=0.1,
+        size=size,
+        stages=TINY_STAGES,
+        rules=StoryRules(side=size.picture),
+        reduced_frames=(2, 4),
+        max_steps=6,
+    )
+    return replace(tiny, **changes)
+
+
+class Trainer:
+    """Model, heads, optimizers and the clock.
+
+    Args:
+        settings: what to train.
+        device: where.
+        footage: real clips [F, 3, h, w] uint8 for the backgrounds; none by default.
+        log: called with a line of progress.
+    """
+
+    def __init__(
+        self,
+        settings: TrainSettings,
+        device: torch.device | str = "cpu",
+        footage: list[torch.Tensor] | None = None,
+        log: Callable[[str], None] = print,
+    ) -> None:
+        self.device, self.footage, self.log = torch.device(device), footage or [], log
+        if self.footage:
+            settings = replace(settings, rules=replace(settings.rules, backgrounds=BACKGROUNDS))
+        self.settings = settings
+        self.tokenizer: Tokenizer = build_tokenizer(settings.seed)
+        on_gpu = self.device.type == "cuda"
+        self.model = VideoModel(new_model(settings.size, settings.seed), self.tokenizer, compile_layers=on_gpu)
+        self.heads = AuxiliaryHeads(settings.size.width)
+        self.model.to(self.device)
+        self.heads.to(self.device)
+        self.atlas = load_atlas(str(self.device))
+        self.optimizers = make_optimizers(self.model, self.heads)
+        self.autocast = torch.autocast("cuda", torch.bfloat16) if on_gpu else nullcontext()
+        self.step, self.used = 0, 0.0  # seconds
+
+    @property
+    def part(self) -> float:
+        """Share of the work done, 0 to 1: of the time, or of the steps where these are limited."""
+        if self.settings.max_steps is not None:
+            return min(1.0, self.step / self.settings.max_steps)
+        return min(1.0, self.used / (self.settings.minutes * 60))
+
+    def run(self, folder: Path) -> VideoModel:
+        """Train until the time is up, saving and resuming under ``folder``.
+
+        Raises:
+            ValueError: a checkpoint is damaged, or was made with other settings.
+        """
+        self.resume(folder)
+        saved = time.monotonic()
+        while self.part < 1:
+            stage = stage_at(self.settings.stages, self.part)
+            batches = Batches(self.settings.seed, self.step, stage.cycle, self.settings.rules, self.tokenizer.to_str())
+            started = time.monotonic() - self.used
+            for batch in loader(batches, self.settings.workers):
+                numbers = self.train_step(batch, stage)
+                self.used = time.monotonic() - started
+                if self.step % 50 == 0 or self.step <= 3:
+                    self.log(self.progress(stage, numbers))
+                if time.monotonic() - saved > self.settings.save_every:
+                    self.save(folder)
+                    saved = time.monotonic()
+                if self.part >= 1 or stage_at(self.settings.stages, self.part) != stage:
+                    break
+        self.save(folder)
+        return self.model
+
+    def train_step(self, batch: Batch, stage: Stage) -> dict[str, torch.Tensor]:
+        """One step on one batch; returns the weighted losses by name."""
+        factor = rate_at(self.part, self.step)
+        for optimizer, rate in zip(self.optimizers, (MUON_RATE, ADAM_RATE), strict=True):
+            for group in optimizer.param_groups:
+                group["lr"] = rate * factor
+        losses = self.losses(batch.to(self.device), stage)
+        sum(losses.values()).backward()
+        parameters = [p for part in (self.model, self.heads) for p in part.parameters()]
+        nn.utils.clip_grad_norm_(parameters, CLIP)
+        for optimizer in self.optimizers:
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+        self.step += 1
+        return {name: loss.detach() for name, loss in losses.items()}
+
+    def losses(self, batch: Batch, stage: Stage) -> dict[str, torch.Tensor]:
+        """Weighted losses of a batch on the device, by name."""
+        settings = self.settings
+        frames = batch.sprites.visible.shape[2]
+        with torch.no_grad():
+            clips = draw_batch(batch, frames, settings.size.picture, self.atlas, self.footage)
+            top = top_sprite(batch.sprites, self.atlas.advances, settings.size.grid)
+            targets = token_targets(batch.labels, top)
+        with self.autocast:
+            if not stage.answers:
+                patches = self.model.see(clips)
+                return patch_losses(self.heads, patches, clips, targets, batch.labels.background, settings.weights)
+            outputs = self.model(clips, batch.slots, self.reduction(frames, top > 0))
+            seen = patch_losses(self.heads, outputs.patches, clips, targets, batch.labels.background, settings.weights)
+            return seen | answer_losses(self.heads, outputs, batch.slots.labels, targets, settings.weights)
+
+    def reduction(self, frames: int, needles: torch.Tensor) -> Callable | None:
+        """Random dropping, real merging or neither at this step."""
+        rng = random.Random(f"{self.settings.seed}/reduction/{self.step}")
+        if frames not in self.settings.reduced_frames or rng.random() >= REDUCED_SHARE:
+            return None
+        if rng.random() < 0.5:
+            generator = torch.Generator(device=self.device).manual_seed(rng.getrandbits(40))
+            return random_tokens(0.3, generator, needles)
+        return merged(rng.choice((0.1, 0.2, 0.3, 0.5)))
+
+    def progress(self, stage: Stage, losses: dict[str, torch.Tensor]) -> str:
+        """Step, stage, losses, speed and the time left."""
+        terms = " ".join(f"{name} {float(loss):.3f}" for name, loss in losses.items())
+        left = self.used / max(self.part, 1e-6) * (1 - self.part)
+        return f"step {self.step} [{stage.name}] {terms} | {self.used:.0f} s used, {left:.0f} s left"
+
+    def save(self, folder: Path) -> None:
+        """Write a checkpoint."""
+        state = {
+            "step": self.step,
+            "used": self.used,
+            "settings": self.fingerprint(),
+            "model": self.model.model.state_dict(),
+            "heads": self.heads.state_dict(),
+            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
+        }
+        save_checkpoint(folder, state)
+
+    def resume(self, folder: Path) -> None:
+        """Continue from the newest checkpoint, if there is one."""
+        state = load_checkpoint(folder, self.device)
+        if state is None:
+            return
+        if state["settings"] != self.fingerprint():
+            raise ValueError(f"The checkpoint in {folder} was made with another seed or size; choose another folder.")
+        self.model.model.load_state_dict(state["model"])
+        self.heads.load_state_dict(state["heads"])
+        for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(saved)
+        self.step, self.used = state["step"], state["used"]
+        self.log(f"resumed at step {self.step}, {self.used:.0f} s used")
+
+    def fingerprint(self) -> str:
+        """What must agree between a checkpoint and the run that resumes it."""
+        return repr((self.settings.seed, asdict(self.settings.size)))
+
+
+def make_optimizers(model: VideoModel, heads: AuxiliaryHeads) -> tuple[torch.optim.Optimizer, torch.optim.Optimizer]:
+    """Muon for the matrices of layers and projector, AdamW for everything else."""
+    core = model.model.model
+    blocks = (core.language_model.layers, core.vision_tower.encoder.layers, core.multi_modal_projector)
+    matrices = [p for block in blocks for p in block.parameters() if p.ndim == 2]
+    chosen = {id(p) for p in matrices}
+    rest = [p for part in (model, heads) for p in part.parameters() if id(p) not in chosen]
+    muon = torch.optim.Muon(
+        matrices, lr=MUON_RATE, weight_decay=0.1, momentum=0.95, nesterov=True, ns_steps=5, adjust_lr_fn="original"
+    )
+    return muon, torch.optim.AdamW(rest, lr=ADAM_RATE, betas=(0.9, 0.95), weight_decay=0.0)
