@@ -14,14 +14,13 @@ export class Controls {
   }
 
   // sliders and needles of another video
-  fit({ ranges, curve, frames, needles }) {
+  fit({ ranges, frames, needles }) {
     for (const name of THRESHOLDS) {
       const { min, max, step } = ranges[name];
       Object.assign(this.refs[name], { min, max, step });
     }
     const finest = Math.min(ranges.tauSpatial.step, ranges.tauTemporal.step);
     this.digits = clamp(Math.ceil(-Math.log10(finest) - 1e-9), 3, 5);
-    this.refs.footnote.hidden = !curve;
     this.refs.overview.setAttribute("aria-valuemax", frames);
     this.refs.needles.replaceChildren(...needles.map((needle) => this._needle(needle)));
   }

@@ -56,7 +56,7 @@ export class Inspector {
     this.flush();
   }
 
-  // Change any of tauSpatial, tauTemporal, rules, frame, overlays ({name: bool} or a list), probe; tells nobody.
+  // Change any of tauSpatial, tauTemporal, rules, frame, overlays ({name: bool} or a list), probe, curve; tells nobody.
   set(changes) {
     const { state } = this;
     for (const name of ["tauSpatial", "tauTemporal"]) {
@@ -73,6 +73,7 @@ export class Inspector {
     if (Number.isInteger(changes.frame) && this.video) this._setFrame(clamp(changes.frame, 0, this.video.frames - 1));
     if (changes.overlays) this._setOverlays(changes.overlays);
     if (changes.probe !== undefined) state.probe = changes.probe;
+    if (changes.curve !== undefined && this.video) this.video.curve = changes.curve;
     this.controls.show(state);
     this.ask();
   }
@@ -275,7 +276,7 @@ export class Inspector {
       frame: state.frame, on: state.on, chains: entries, strength: this._strength(entries[0]),
       cursor: state.cursor, probe: state.probe?.box || null,
     };
-    this.numbers.update(planner, video.curve);
+    this.refs.footnote.hidden = !this.numbers.update(planner, video.curve);
     this.stage.draw(view);
     this.strip.draw(view, this.colours);
     const chains = entries.filter(({ chain }) => chain.members.length > 1);

@@ -17,7 +17,8 @@ export function predictPrefill(curve, tokens) {
 export function prefillStats(curve, planner) {
   const seconds = predictPrefill(curve, planner.tokens);
   if (seconds === null) return null;
-  return { seconds, speedup: predictPrefill(curve, planner.total) / Math.max(seconds, 1e-9) };
+  const measured = curve.tokens.includes(planner.tokens) && curve.tokens.includes(planner.total);
+  return { seconds, speedup: predictPrefill(curve, planner.total) / Math.max(seconds, 1e-9), measured };
 }
 
 export function seconds(value) {
@@ -38,9 +39,10 @@ export class Numbers {
     field("tokens", "tokens", "Tokens kept, of all");
     field("perFrame", "a frame", "Tokens kept per frame: median (lowest\u2013highest)");
     field("chains", "chains,", "Tokens that join boxes of several frames");
-    field("prefill", "prefill", "Predicted from the measured prefill curve");
+    field("prefill", "prefill", "Seconds of prefill; * predicted from those measured for other token counts");
   }
 
+  // Returns whether anything shown is a prediction, marked with a star.
   update(planner, curve) {
     const whole = (n) => n.toLocaleString("en-US");
     this._write("retention", percent(planner.retention));
@@ -49,7 +51,9 @@ export class Numbers {
     this._write("chains", whole(planner.chains), `longest ${planner.longest} ${planner.longest === 1 ? "frame" : "frames"}`);
     const prefill = prefillStats(curve, planner);
     this.fields.get("prefill").value.parentElement.hidden = !prefill;
-    if (prefill) this._write("prefill", `${seconds(prefill.seconds)}*`, `\u00d7${prefill.speedup.toFixed(1)}*`);
+    const mark = prefill?.measured ? "" : "*";
+    if (prefill) this._write("prefill", `${seconds(prefill.seconds)}${mark}`, `\u00d7${prefill.speedup.toFixed(1)}${mark}`);
+    return prefill !== null && !prefill.measured;
   }
 
   _write(name, value, note = "") {
