@@ -7,7 +7,7 @@ import pytest
 
 from tests.ui.inspected import inspector_data, scene
 from viz.inspector import InspectorData
-from viz.inspector.component import SLIDERS_JS, component
+from viz.inspector.component import SLIDERS_JS, as_update, component
 
 VIEW = 'window.sttmInspector.get("main")'
 SET = "(s, t) => { " + VIEW + ".set({tauSpatial: s, tauTemporal: t}); }"
@@ -25,6 +25,7 @@ def build(first: InspectorData, folder: str) -> gr.Blocks:
         view.change(None, None, sliders, js=SLIDERS_JS.format(id="main"))
         saved = InspectorData.load(folder).payload(f"gradio_api/file={folder}")
         gr.Button("Other").click(lambda: saved, None, view)
+        gr.Button("Send").click(lambda: gr.HTML(settings=as_update({"tauSpatial": 0.9})), None, view)
         gr.Button("Busy").click(lambda: gr.HTML(message="Encoding frames ..."), None, view)
     return demo
 
@@ -53,6 +54,15 @@ def test_sliders_and_keys_without_the_server(open_page, address):
     assert expected < 0.98
     page.wait_for_function(f"document.querySelector('#tau_t input[type=number]').valueAsNumber === {expected}")
     assert [url for url in requests if not url.startswith("data:")] == []
+
+
+def test_the_server_can_send_the_same_settings_again(open_page, address):
+    page = open_page(address)
+    page.wait_for_function(f"window.sttmInspector && {VIEW} && {VIEW}.video")
+    for _ in range(2):
+        page.evaluate(f"{VIEW}.set({{tauSpatial: 0.7}})")
+        page.get_by_role("button", name="Send").click()
+        page.wait_for_function(f"{VIEW}.state.tauSpatial === 0.9")
 
 
 def test_the_server_shows_another_video_and_messages(open_page, address):

@@ -28,6 +28,7 @@ export class Inspector {
     this.lit = { token: -1, since: 0 };
     Object.assign(this, buildParts(this, options));
     this.refs.controls.hidden = !options.controls;
+    this.refs.present.hidden = options.present === false;
     listen(this);
     followTheme(this, (colours) => {
       this.colours = colours;

@@ -22,7 +22,7 @@ export class Legend {
       items.push(make("span", {}, make("i", { class: shape, style: `background:${colour}` }), text));
     };
     if (on.outlines) for (let l = 0; l < video.levels; l++) item(levelColour(l), `level ${l}: ${2 ** l}\u00d7${2 ** l}`);
-    if (on.ghost) item("#14171c9e", "merged into another frame");
+    if (on.ghost) item("#14171c8f", "merged into another frame");
     if (on.chains) item("conic-gradient(#e69f00, #56b4e9, #009e73, #cc79a7)", "one colour a chain");
     if (on.heat) item(HEAT_GRADIENT, `1 to ${plural(painter.mostPatches, "patch")} a token`, "swatch wide");
     if (on.difference && painter.other) {

@@ -110,7 +110,7 @@ export class Painter {
   // one path a level; with ghosts, boxes that are merged into another frame are faint
   _outlines(context, frame, rect, detailed, ghosts) {
     for (let level = this.video.levels - 1; level >= 0; level--) {
-      if (ghosts) this._outlineLevel(context, frame, rect, level, detailed, false, 0.3);
+      if (ghosts) this._outlineLevel(context, frame, rect, level, detailed, false, 0.4);
       this._outlineLevel(context, frame, rect, level, detailed, ghosts ? true : null, 1);
     }
     context.globalAlpha = 1;
@@ -150,6 +150,6 @@ export class Painter {
   }
 }
 
-const VEIL = packed("#14171c", 0.62); // over patches that are merged into another frame
+const VEIL = packed("#14171c", 0.56); // over patches that are merged into another frame
 const OTHER_BOXES_PIXEL = packed(OTHER_BOXES, 0.7);
 const OTHER_CHAIN_PIXEL = packed(OTHER_CHAIN, 0.7);
