@@ -86,7 +86,7 @@ def run_layers(
 
 
 def causal_mask(hidden: torch.Tensor, past: int, attention: str) -> torch.Tensor | None:
-    """The mask under which N new tokens see ``past`` cached ones and each other causally, or None where the kernel knows.
+    """The mask under which N new tokens see ``past`` cached ones and each other causally; None where the kernel knows.
 
     SDPA without a mask assumes a diagonal from the top left, which is wrong after a cached prefix: there the mask
     must be explicit and aligned to the lower right. FlashAttention aligns it that way by itself.

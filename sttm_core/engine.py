@@ -14,8 +14,7 @@ from transformers import DynamicCache
 from .decoder import KVCache, run_layers
 from .insertion import Positions, shorten, stop_before_layer
 from .loading import ModelError, load_model
-from .models import Family, VideoLayout, family_of
-from .models.base import question_part
+from .models import Family, VideoLayout
 from .plan import MergePlan
 from .positions import check_rule
 from .quadtree import shared_tree
@@ -23,7 +22,6 @@ from .similarity import SimilarityTables, similarity_tables
 from .timing import Stopwatch, Timings, peak_memory, synchronizer
 from .video import VideoClip
 
-DEFAULT_MERGE_LAYER = 2
 DEFAULT_NEW_TOKENS = 128
 
 
@@ -37,7 +35,7 @@ class EncodedVideo:
 
     Attributes:
         clip: where it came from.
-        hidden: ``[1, S, D]`` before layer ``merge_layer``, of the prompt's prefix: text before the video, and the video.
+        hidden: ``[1, S, D]`` before layer ``merge_layer``, of the prefix: the text before the video, and the video.
         layout: which of the S tokens are video patches.
         positions: rotary positions of the S tokens.
         early: KV cache of the layers before ``merge_layer``.
@@ -171,8 +169,11 @@ class VideoLLM:
     Use `VideoLLM.load`. Calls that run the model are serialised by an internal lock.
     """
 
-    def __init__(self, model: torch.nn.Module, processor, family: Family, name: str) -> None:
+    def __init__(
+        self, model: torch.nn.Module, processor, family: Family, name: str, frame_tokens: int | None = None
+    ) -> None:
         self.model, self.processor, self.family, self.name = model, processor, family, name
+        self.frame_tokens = family.check_frame_tokens(frame_tokens)
         self.decoder = family.decoder(model)
         self.device = self.decoder.embed_tokens.weight.device
         if self.device.type == "meta":  # offloaded weights: inputs go to the device that runs them
@@ -181,14 +182,19 @@ class VideoLLM:
         self._running = threading.RLock()
 
     @classmethod
-    def load(cls, path_or_id: str, **options) -> VideoLLM:
+    def load(cls, path_or_id: str, *, frame_tokens: int | None = None, **options) -> VideoLLM:
         """Load a Hugging Face checkpoint by folder or hub id; see `loading.load_model` for the options.
+
+        Args:
+            frame_tokens: at most so many tokens for one step in time, where the family follows the video's size
+                (Qwen-VL; 768 unless given, as in qwen-vl-utils). Other families have a fixed number.
 
         Raises:
             ModelError: in one sentence, if it is missing, broken, or of an unsupported architecture.
+            ValueError: for ``frame_tokens`` below 1.
         """
-        model, processor = load_model(path_or_id, **options)
-        return cls(model, processor, family_of(model.config.model_type), str(path_or_id).rstrip("/").split("/")[-1])
+        model, processor, family = load_model(path_or_id, **options)
+        return cls(model, processor, family, str(path_or_id).rstrip("/").split("/")[-1], frame_tokens)
 
     @property
     def num_layers(self) -> int:
@@ -204,8 +210,8 @@ class VideoLLM:
 
     @property
     def default_merge_layer(self) -> int:
-        """Layer index 2, as in the paper's 7B models, or the last layer of a smaller model."""
-        return min(DEFAULT_MERGE_LAYER, self.num_layers - 1)
+        """Layer index 2, as in the paper's 7B models, unless this model needs another."""
+        return self.family.default_merge_layer(self.model)
 
     def encode(self, clip: VideoClip, *, merge_layer: int | None = None, root_level: int = 1) -> EncodedVideo:
         """Vision encoder and the decoder layers before ``merge_layer``, once for a video.
@@ -216,23 +222,26 @@ class VideoLLM:
         """
         layer = self.default_merge_layer if merge_layer is None else merge_layer
         self.family.check_merge_layer(self.model, layer)
-        text, _ = question_part(self.family.prompt(self.processor, "?"), self.family.video_end(self.processor))
+        text, _ = self.family.parts(self.processor, "?")
         cache = DynamicCache()
         with self._exclusive(f"encoding {clip.num_frames} frames"):
             watch = Stopwatch(self.synchronize)
             started = watch.last
-            inputs = self._on_device(self.family.inputs(self.processor, text, clip.frames, clip.times))
+            inputs = self._on_device(
+                self.family.inputs(self.processor, text, clip.frames, clip.times, self.frame_tokens)
+            )
             layout = self.family.layout(self.model, inputs)
             with stop_before_layer(self.decoder, layer, self.synchronize) as arrival:
                 self.model(**inputs, past_key_values=cache, use_cache=True, logits_to_keep=1)
             watch.lap()
+            following = self.family.next_position(self.model, inputs, arrival.position_ids)
         vision_s = arrival.decoder_started - started
         return EncodedVideo(
             clip=clip,
             model_name=self.name,
             hidden=arrival.hidden,
             layout=layout,
-            positions=Positions(arrival.embeddings, int(arrival.position_ids.max()) + 1),
+            positions=Positions(arrival.embeddings, following),
             early=KVCache.of(cache),
             merge_layer=layer,
             vision_s=vision_s,
@@ -324,15 +333,15 @@ class VideoLLM:
 
     def first_token_logits(self, prefix: Prefix, question: str) -> torch.Tensor:
         """``[vocabulary]`` float32 logits of the answer's first token."""
+        ids = self.question_ids(question)
         with self._exclusive("answering"):
-            return self._logits(prefix, prefix.cache.grow(), self.question_ids(question))
+            return self._logits(prefix, prefix.cache.grow(), ids)
 
     def question_ids(self, question: str) -> torch.Tensor:
         """``[n]`` token ids of what follows the video in the prompt: question, end of turn, start of the answer."""
         if not question or not question.strip():
             raise ValueError("the question is empty; type something to ask about the video.")
-        prompt = self.family.prompt(self.processor, question.strip())
-        _, tail = question_part(prompt, self.family.video_end(self.processor))
+        _, tail = self.family.parts(self.processor, question.strip())
         return self.processor.tokenizer(tail, add_special_tokens=False, return_tensors="pt").input_ids[0]
 
     def _run_late(self, encoded: EncodedVideo, hidden: torch.Tensor, positions: Positions) -> KVCache:
@@ -347,7 +356,7 @@ class VideoLLM:
         return int(self._logits(prefix, cache, ids).argmax())
 
     def _logits(self, prefix: Prefix, cache: DynamicCache, ids: torch.Tensor) -> torch.Tensor:
-        """``[vocabulary]`` after text tokens ``ids`` were appended to ``cache``; layer groups may differ in length."""
+        """``[vocabulary]`` after text tokens ``ids``, which are appended to ``cache``."""
         layer, count = prefix.encoded.merge_layer, len(ids)
         hidden = self.decoder.embed_tokens(ids.to(self.device)[None])  # [1, n, D]
         groups = (
@@ -382,9 +391,8 @@ class VideoLLM:
 
     def _on_device(self, inputs: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         return {
-            name: value.to(self.device, self.dtype if value.is_floating_point() else None)
+            name: value.to(self.device, self.dtype if name.startswith("pixel_values") else None)
             for name, value in inputs.items()
-            if isinstance(value, torch.Tensor)
         }
 
     def _exclusive(self, doing: str) -> _ModelCall:

@@ -1,14 +1,14 @@
 """Where merging meets a Hugging Face model: hooks on one instance, inside a `with`, gone afterwards.
 
-Two ways in, built on the same `shorten`: `stop_before_layer` hands the engine everything that reaches decoder layer k, and
-`merging` lets plain ``model.generate`` run with merged video tokens.
+Two ways in, built on the same `shorten`: `stop_before_layer` hands the engine everything that reaches decoder layer k,
+and `merging` lets plain ``model.generate`` run with merged video tokens.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 
 import torch
@@ -53,7 +53,7 @@ def hooks(*handles: torch.utils.hooks.RemovableHandle) -> Iterator[None]:
 
 @contextmanager
 def stop_before_layer(decoder: nn.Module, layer: int, synchronize: Callable[[], None]) -> Iterator[Arrival]:
-    """Inside the `with`, a forward pass of the model ends before decoder layer ``layer``; its inputs are in the `Arrival`."""
+    """Inside the `with`, a forward pass ends before decoder layer ``layer``; what came there is in the `Arrival`."""
     arrival = Arrival()
 
     def entered(module, args, kwargs):
@@ -68,15 +68,15 @@ def stop_before_layer(decoder: nn.Module, layer: int, synchronize: Callable[[], 
         arrival.embeddings = kwargs["position_embeddings"]
         raise LayerReached
 
-    with hooks(
-        decoder.register_forward_pre_hook(entered, with_kwargs=True),
-        decoder.rotary_emb.register_forward_pre_hook(rotated, with_kwargs=True),
-        decoder.layers[layer].register_forward_pre_hook(reached, with_kwargs=True),
-    ):
-        try:
-            yield arrival
-        except LayerReached:
-            pass  # the forward pass has done what it was asked for
+    with (
+        hooks(
+            decoder.register_forward_pre_hook(entered, with_kwargs=True),
+            decoder.rotary_emb.register_forward_pre_hook(rotated, with_kwargs=True),
+            decoder.layers[layer].register_forward_pre_hook(reached, with_kwargs=True),
+        ),
+        suppress(LayerReached),
+    ):  # then the forward pass has done what it was asked for
+        yield arrival
 
 
 @dataclass(frozen=True, eq=False)
@@ -137,12 +137,12 @@ def merging(
     *,
     tau_spatial: float,
     tau_temporal: float,
-    merge_layer: int = 2,
+    merge_layer: int | None = None,
     rules: str = "paper",
     position_rule: str | None = None,
     root_level: int = 1,
 ) -> Iterator[Engagement]:
-    """Let plain ``model.generate(**inputs)`` merge its video tokens before decoder layer ``merge_layer``.
+    """Let plain ``model.generate(**inputs)`` merge its video tokens before a decoder layer, by default the family's.
 
     One video, batch size 1, one `generate` call per `with`. The instance's layers carry hooks until the `with` ends.
 
@@ -150,9 +150,11 @@ def merging(
         an `Engagement` that says what was merged, once a forward pass has run.
 
     Raises:
-        ValueError: for an unknown position rule, or a batch of more than one sequence.
+        ValueError: for an unknown position rule, a merge layer that is not there, or a batch of more than one sequence.
     """
     decoder = family.decoder(model)
+    merge_layer = family.default_merge_layer(model) if merge_layer is None else merge_layer
+    family.check_merge_layer(model, merge_layer)
     rule = check_rule(position_rule or family.position_rule)
     state = Engagement()
 

@@ -30,8 +30,8 @@ def load_model(
     device_map: str | dict | None = None,
     attention: str = "sdpa",
     offload_folder: str | None = None,
-) -> tuple[torch.nn.Module, object]:
-    """A Hugging Face model and its processor, in evaluation mode.
+) -> tuple[torch.nn.Module, object, Family]:
+    """A Hugging Face model in evaluation mode, its processor and its family.
 
     Args:
         path_or_id: local folder or hub id.
@@ -63,7 +63,7 @@ def load_model(
     except _LOADING_ERRORS as error:
         raise ModelError(f"The model {path_or_id} could not be loaded: {_one_sentence(error)}") from error
     _check_complete(path_or_id, model, report["missing_keys"])
-    return model.eval(), processor
+    return model.eval(), processor, family
 
 
 def _family(path_or_id: str) -> Family:

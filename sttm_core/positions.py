@@ -46,8 +46,8 @@ def shortened_positions(
     """Positions after merging.
 
     Args:
-        rule: ``"reassigned"`` (0..n-1 over the shortened sequence), ``"survived"`` (each merged token keeps the position
-            of its representative's top-left patch) or ``"merged"`` (cos and sin averaged like the features).
+        rule: ``"reassigned"`` (0..n-1 over the shortened sequence), ``"survived"`` (each merged token keeps the
+            position of its representative's top-left patch) or ``"merged"`` (cos and sin averaged like the features).
         full: positions of the full sequence of S tokens.
         kept: ``[n]`` places in the full sequence that remain, ascending.
         merged_at: ``[N]`` places in the shortened sequence of the merged tokens.

@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 from .base import Family, VideoLayout
+from .internvl import InternVL
 from .llava_onevision import LlavaOnevision
+from .qwen2_5_vl import Qwen25VL
+from .qwen2_vl import Qwen2VL
+from .qwen3_vl import Qwen3VL, Qwen3VLMoe
+from .smolvlm import SmolVLM
 
-FAMILIES: dict[str, Family] = {family.model_type: family for family in (LlavaOnevision(),)}
+FAMILIES: dict[str, Family] = {
+    family.model_type: family
+    for family in (LlavaOnevision(), Qwen2VL(), Qwen25VL(), Qwen3VL(), Qwen3VLMoe(), InternVL(), SmolVLM())
+}
 
 
 def family_of(model_type: str) -> Family:

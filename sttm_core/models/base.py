@@ -8,13 +8,16 @@ import numpy as np
 import torch
 from torch import nn
 from transformers import AutoModelForImageTextToText, AutoProcessor
+from transformers.video_utils import VideoMetadata
 
 from ..decoder import RotaryEmbeddings
+
+MERGE_LAYER = 2  # of the 7B models in the paper (section 4.1)
 
 
 @dataclass(frozen=True, eq=False)
 class VideoLayout:
-    """Where the video is in the prompt: ``index [T, H, W]`` int64, each patch's place in a sequence of ``length`` tokens.
+    """Where the video is in the prompt: ``index [T, H, W]`` int64, each patch's place among ``length`` tokens.
 
     T may be smaller than the number of frames (Qwen-VL joins two). Places ascend in scan order; text may stand between.
     """
@@ -40,6 +43,7 @@ class Family:
         hub_ids: checkpoints that are known to load.
         position_rule: default of `positions.POSITION_RULES` for this family.
         position_axes: 1 for plain RoPE, 3 for M-RoPE.
+        frame_tokens: limit of tokens for one step in time where it depends on the video's size, else None.
     """
 
     model_type: str = ""
@@ -47,6 +51,7 @@ class Family:
     hub_ids: tuple[str, ...] = ()
     position_rule: str = "reassigned"
     position_axes: int = 1
+    frame_tokens: int | None = None
 
     def load(self, path_or_id: str, **options) -> tuple[nn.Module, dict]:
         """The model, and transformers' report with its ``missing_keys``; ``options`` are those of `from_pretrained`."""
@@ -60,11 +65,26 @@ class Family:
         """The text decoder: has ``layers``, ``norm``, ``rotary_emb`` and ``embed_tokens``."""
         return model.model.language_model
 
+    def first_merge_layer(self, model: nn.Module) -> int:
+        """The first layer before which merging is possible."""
+        return 0
+
+    def default_merge_layer(self, model: nn.Module) -> int:
+        """Layer index 2 as in the paper's 7B models, as far as this model allows it."""
+        last = len(self.decoder(model).layers) - 1
+        return min(max(MERGE_LAYER, self.first_merge_layer(model)), last)
+
     def check_merge_layer(self, model: nn.Module, layer: int) -> None:
         """ValueError if merging before decoder layer ``layer`` is not possible in this model."""
-        count = len(self.decoder(model).layers)
-        if not 0 <= layer < count:
-            raise ValueError(f"the merge layer must lie between 0 and {count - 1} for this model, got {layer}.")
+        first, last = self.first_merge_layer(model), len(self.decoder(model).layers) - 1
+        if not first <= layer <= last:
+            raise ValueError(f"the merge layer must lie between {first} and {last} for this model, got {layer}.")
+
+    def check_frame_tokens(self, frame_tokens: int | None) -> int | None:
+        """The limit itself, or this family's own; ValueError if it is below 1."""
+        if frame_tokens is not None and frame_tokens < 1:
+            raise ValueError(f"frame_tokens must be at least 1, got {frame_tokens}.")
+        return self.frame_tokens if frame_tokens is None else frame_tokens
 
     def prompt(self, processor, question: str) -> str:
         """The chat-formatted prompt for one video and one question, with one video placeholder in it."""
@@ -72,16 +92,36 @@ class Family:
         return processor.apply_chat_template([{"role": "user", "content": content}], add_generation_prompt=True)
 
     def video_end(self, processor) -> str:
-        """Text at whose last occurrence the prompt splits into prefix (up to and with it) and question."""
+        """Text at whose first occurrence the prompt splits into prefix (up to and with it) and question."""
         return processor.video_token
 
-    def inputs(self, processor, text: str, frames: np.ndarray, times: np.ndarray) -> dict[str, torch.Tensor]:
+    def parts(self, processor, question: str) -> tuple[str, str]:
+        """The prompt up to the end of its video, which is encoded once, and what follows for every question."""
+        prompt, end = self.prompt(processor, question), self.video_end(processor)
+        head, found, tail = prompt.partition(end)
+        if not found:
+            raise ValueError(f"the chat template of this model places no {end!r} in the prompt.")
+        return head + found, tail
+
+    def video_options(self, processor, frames: np.ndarray, times: np.ndarray, frame_tokens: int | None) -> dict:
+        """What the processor is told about the video beside its frames."""
+        return {"do_sample_frames": False}
+
+    def inputs(
+        self, processor, text: str, frames: np.ndarray, times: np.ndarray, frame_tokens: int | None = None
+    ) -> dict[str, torch.Tensor]:
         """Model inputs for ``text`` (a prompt or its prefix) and frames ``[T, H, W, 3]`` uint8 at ``times`` seconds."""
-        return dict(processor(text=text, videos=[frames], return_tensors="pt"))
+        options = self.video_options(processor, frames, times, frame_tokens)
+        made = processor(text=text, videos=[frames], return_tensors="pt", **options)
+        return {name: torch.as_tensor(value) for name, value in made.items() if name != "video_metadata"}
 
     def layout(self, model: nn.Module, inputs: dict[str, torch.Tensor]) -> VideoLayout:
         """Where the video tokens of ``inputs`` are. Every family says this itself."""
         raise TypeError(f"{type(self).__name__} must say where its video tokens are: define layout().")
+
+    def next_position(self, model: nn.Module, inputs: dict[str, torch.Tensor], position_ids: torch.Tensor) -> int:
+        """Position of the first text token behind ``inputs``, whose own are ``position_ids [..., S]``."""
+        return int(position_ids.max()) + 1
 
     def rotary(self, decoder: nn.Module, positions: torch.Tensor) -> RotaryEmbeddings:
         """Cos and sin ``[..., n, head_dim]`` of text at position numbers ``[n]``."""
@@ -92,9 +132,23 @@ class Family:
         return decoder.rotary_emb(like, numbers)
 
 
-def question_part(prompt: str, video_end: str) -> tuple[str, str]:
-    """Split a prompt after its last video placeholder: what is encoded with the video, and what follows."""
-    head, found, tail = prompt.rpartition(video_end)
-    if not found:
-        raise ValueError(f"the chat template of this model places no {video_end!r} in the prompt.")
-    return head + found, tail
+def places_of(ids: torch.Tensor, token: int, shape: tuple[int, int, int]) -> VideoLayout:
+    """The layout of a prompt ``ids [1, S]`` in which the first T*H*W tokens with number ``token`` are the patches."""
+    places = (ids[0] == token).nonzero().squeeze(1)
+    return VideoLayout(places[: shape[0] * shape[1] * shape[2]].view(shape), ids.shape[1])
+
+
+def metadata(times: np.ndarray) -> VideoMetadata:
+    """What processors derive timestamps and frame rates from: frames on a clock of milliseconds.
+
+    Their own arithmetic then gives back ``times`` to a millisecond, and the mean rate at which frames were taken.
+    """
+    step = (times[-1] - times[0]) / (len(times) - 1) if len(times) > 1 else 1.0
+    length = step * len(times)
+    clock = 1000.0
+    return VideoMetadata(
+        total_num_frames=round(length * clock),
+        fps=clock,
+        duration=float(times[-1]) + step,
+        frames_indices=[round(second * clock) for second in times.tolist()],
+    )

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import nn
 
-from .base import Family, VideoLayout
+from .base import Family, VideoLayout, places_of
 
 
 class LlavaOnevision(Family):
@@ -20,9 +20,7 @@ class LlavaOnevision(Family):
     )
 
     def layout(self, model: nn.Module, inputs: dict[str, torch.Tensor]) -> VideoLayout:
-        ids = inputs["input_ids"][0]
-        places = (ids == model.config.video_token_id).nonzero().squeeze(1)
         vision = model.config.vision_config
         side = math.ceil(vision.image_size // vision.patch_size / 2)  # 27x27 patches are pooled to 14x14
         frames = inputs["pixel_values_videos"].shape[1]
-        return VideoLayout(places[: frames * side * side].view(frames, side, side), len(ids))
+        return places_of(inputs["input_ids"], model.config.video_token_id, (frames, side, side))

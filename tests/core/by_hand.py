@@ -22,7 +22,6 @@ class Merging:
     tau_spatial: float
     tau_temporal: float
     rule: str = "reassigned"
-    rules: str = "paper"
 
 
 @dataclass(frozen=True)
@@ -59,14 +58,14 @@ def positions_of(model: torch.nn.Module, inputs: dict[str, torch.Tensor]) -> tor
 
 
 def extended(prompt: Prompt, generated: list[int]) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
-    """The prompt's inputs and positions with generated tokens behind it, which go on from the highest position."""
+    """The prompt's inputs and positions with generated tokens behind it, which count on from its last position."""
     count, inputs = len(generated), dict(prompt.inputs)
     inputs["input_ids"] = torch.cat([inputs["input_ids"], torch.tensor([generated], dtype=torch.long)], dim=1)
     for name, fill in (("attention_mask", 1), ("mm_token_type_ids", 0)):
         if name in inputs:
             tail = inputs[name].new_full((1, count), fill)
             inputs[name] = torch.cat([inputs[name], tail], dim=1)
-    behind = (prompt.positions.max() + 1 + torch.arange(count)).expand(len(prompt.positions), -1)
+    behind = prompt.positions[:, -1:] + 1 + torch.arange(count)
     return inputs, torch.cat([prompt.positions, behind], dim=1)
 
 
@@ -103,7 +102,7 @@ def shortened(hidden: torch.Tensor, places: np.ndarray, merged: naive.NaiveMerge
 
 
 def averaged(part: torch.Tensor, places: np.ndarray, merged: naive.NaiveMerge) -> np.ndarray:
-    """Mean of cos or sin ``[S, head_dim]`` over each token's members, ``[N, head_dim]``: means of means, as in the tree."""
+    """Mean of cos or sin ``[S, head_dim]`` over each token's members, ``[N, head_dim]``; means of means, as ever."""
     grid = part.double().numpy()[places]  # [T, H, W, head_dim]
     trees = naive.quadtree(*places.shape[1:], 1)
     features = [naive.node_features(frame, trees, "nodes") for frame in grid]
@@ -130,12 +129,21 @@ def embeddings_of(
 
 
 @torch.no_grad()
-def next_logits(llm, prompt: Prompt, generated: list[int], merging: Merging) -> tuple[torch.Tensor, int]:
+def merged_video(llm, prompt: Prompt, merging: Merging) -> naive.NaiveMerge:
+    """The naive oracle's merge of what reaches the merge layer: the same for every question, which comes behind it."""
+    layer = llm.family.decoder(llm.model).layers[merging.layer]
+    video = before_layer(llm.model, layer, prompt.inputs, prompt.positions).numpy()[prompt.places]
+    return naive.merge(video, merging.tau_spatial, merging.tau_temporal)
+
+
+@torch.no_grad()
+def next_logits(
+    llm, prompt: Prompt, generated: list[int], merging: Merging, merged: naive.NaiveMerge
+) -> tuple[torch.Tensor, int]:
     """``[vocabulary]`` of the token after ``generated``, and the length of the shortened sequence."""
     model, decoder = llm.model, llm.family.decoder(llm.model)
     inputs, positions = extended(prompt, generated)
     hidden = before_layer(model, decoder.layers[merging.layer], inputs, positions)
-    merged = naive.merge(hidden.numpy()[prompt.places], merging.tau_spatial, merging.tau_temporal, rules=merging.rules)
     short, kept = shortened(hidden, prompt.places, merged)
     embeddings = embeddings_of(decoder.rotary_emb, hidden, positions, prompt.places, merged, kept, merging.rule)
     mask = torch.full((len(kept), len(kept)), torch.finfo(torch.float32).min).triu(1)[None, None]
@@ -146,11 +154,11 @@ def next_logits(llm, prompt: Prompt, generated: list[int], merging: Merging) -> 
     return model.lm_head(decoder.norm(state))[0, -1], len(kept)
 
 
-def greedy(llm, prompt: Prompt, merging: Merging, count: int) -> list[int]:
+def greedy(llm, prompt: Prompt, merging: Merging, merged: naive.NaiveMerge, count: int) -> list[int]:
     """The next ``count`` tokens, or fewer up to the end token, each from scratch."""
     generated: list[int] = []
     while len(generated) < count:
-        token = int(next_logits(llm, prompt, generated, merging)[0].argmax())
+        token = int(next_logits(llm, prompt, generated, merging, merged)[0].argmax())
         if token == llm.processor.tokenizer.eos_token_id:
             break
         generated.append(token)

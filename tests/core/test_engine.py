@@ -11,7 +11,7 @@ import torch
 from sttm_core.engine import OutOfMemoryError, VideoLLM
 from sttm_core.models import FAMILIES
 from tests.core import by_hand
-from tests.core.tiny import LAYERS, clip, plain_inputs, tiny
+from tests.core.tiny import LAYERS, clip, hook_counts, plain_inputs, tiny
 from tests.core.videos import safe_threshold
 
 MODEL = "llava_onevision"
@@ -63,7 +63,8 @@ def test_any_layer_can_be_the_merge_layer(layer, rule):
     places = by_hand.places_of(inputs, token, video.layout.shape)
     prompt = by_hand.Prompt(inputs, places, by_hand.positions_of(llm.model, inputs))
     merging = by_hand.Merging(layer, plan.tau_spatial, plan.tau_temporal, rule)
-    expected, _ = by_hand.next_logits(llm, prompt, [], merging)
+    merged = by_hand.merged_video(llm, prompt, merging)
+    expected, _ = by_hand.next_logits(llm, prompt, [], merging, merged)
     assert (llm.first_token_logits(prefix, FIRST) - expected).abs().max() < 1e-4
 
 
@@ -179,11 +180,6 @@ def test_the_plan_is_made_again_from_the_features_that_are_merged():
     other = tiny(MODEL).encode(clip(seed=3))
     prefix = llm.prefill(other, plan)
     assert prefix.plan.num_tokens == other.tables.plan(plan.tau_spatial, plan.tau_temporal).num_tokens
-
-
-def hook_counts(model: torch.nn.Module) -> list[tuple[int, ...]]:
-    names = ("_forward_hooks", "_forward_pre_hooks", "_forward_hooks_with_kwargs", "_forward_pre_hooks_with_kwargs")
-    return [tuple(len(getattr(module, name)) for name in names) for module in model.modules()]
 
 
 @pytest.mark.parametrize("stage", ["encode", "prefill", "answer"])

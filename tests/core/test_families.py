@@ -7,9 +7,12 @@ from functools import cache
 import pytest
 import torch
 
+from sttm_core.engine import VideoLLM
+from sttm_core.insertion import merging
+from sttm_core.video import VideoClip
 from tests.core import by_hand
 from tests.core.by_hand import Merging
-from tests.core.tiny import TINY, clip, plain_inputs, tiny
+from tests.core.tiny import TINY, clip, hook_counts, plain_inputs, tiny
 from tests.core.videos import safe_threshold
 
 FAMILIES = sorted(TINY)
@@ -44,6 +47,16 @@ def prompt_of(model_type: str, question: str, frames: int = 5, size: int = 0) ->
     token = llm.processor.tokenizer.convert_tokens_to_ids(row.patch_token)
     places = by_hand.places_of(inputs, token, row.grid(frames, size))
     return by_hand.Prompt(inputs, places, by_hand.positions_of(llm.model, inputs))
+
+
+def merging_of(model_type: str, rule: str = "reassigned") -> Merging:
+    plan = some_plan(model_type)
+    return Merging(encoded(model_type).merge_layer, plan.tau_spatial, plan.tau_temporal, rule)
+
+
+@cache
+def merged_by_hand(model_type: str):
+    return by_hand.merged_video(tiny(model_type), prompt_of(model_type, QUESTIONS[0]), merging_of(model_type))
 
 
 @pytest.mark.parametrize("frames, size", CLIPS)
@@ -85,16 +98,37 @@ def test_merged_answers_are_those_of_the_sequence_shortened_by_hand(model_type, 
     llm, video, plan = tiny(model_type), encoded(model_type), some_plan(model_type)
     assert 0.1 < plan.retention < 0.9 and plan.num_chains
     prefix = llm.prefill(video, plan, position_rule=rule)
-    merging = Merging(video.merge_layer, plan.tau_spatial, plan.tau_temporal, rule)
+    asked, merged = merging_of(model_type, rule), merged_by_hand(model_type)
     for question in QUESTIONS:  # the second from the same prefix
         prompt = prompt_of(model_type, question)
-        logits, length = by_hand.next_logits(llm, prompt, [], merging)
+        logits, length = by_hand.next_logits(llm, prompt, [], asked, merged)
         assert (llm.first_token_logits(prefix, question) - logits).abs().max() < 1e-4
         assert length == prefix.tokens_after + len(llm.question_ids(question))
-        expected = by_hand.greedy(llm, prompt, merging, 3)
+        expected = by_hand.greedy(llm, prompt, asked, merged, 3)
         answer = llm.answer(prefix, question, max_new_tokens=3)
         assert answer.text == llm.processor.tokenizer.decode(expected, skip_special_tokens=True).strip()
         assert answer.prompt_tokens == length
+
+
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("model_type", FAMILIES)
+def test_plain_generate_inside_merging_says_what_the_engine_says(model_type, rule):
+    llm, video, plan = tiny(model_type), encoded(model_type), some_plan(model_type)
+    prefix = llm.prefill(video, plan, position_rule=rule)
+    inputs = plain_inputs(llm, model_type, shown(model_type, 5, 0), QUESTIONS[0])
+    full, tail = inputs["input_ids"].shape[1], len(llm.question_ids(QUESTIONS[0]))
+    before = hook_counts(llm.model)
+    taus = {"tau_spatial": plan.tau_spatial, "tau_temporal": plan.tau_temporal}
+    with merging(llm.model, llm.family, video.layout, position_rule=rule, **taus) as engaged:
+        out = llm.model.generate(
+            **inputs, do_sample=False, max_new_tokens=4, output_logits=True, return_dict_in_generate=True
+        )
+    assert hook_counts(llm.model) == before
+    assert (out.logits[0][0] - llm.first_token_logits(prefix, QUESTIONS[0])).abs().max() < 1e-4
+    text = llm.processor.tokenizer.decode(out.sequences[0, full:], skip_special_tokens=True)
+    assert text.strip() == llm.answer(prefix, QUESTIONS[0], max_new_tokens=4).text
+    assert engaged.plan.num_tokens == plan.num_tokens
+    assert (engaged.tokens_before, engaged.tokens_after) == (full, prefix.tokens_after + tail)
 
 
 @pytest.mark.parametrize("model_type", FAMILIES)
@@ -110,9 +144,15 @@ def test_lengths_say_what_was_merged(model_type):
 
 
 @pytest.mark.parametrize("model_type", FAMILIES)
-def test_all_text_stays_where_it_was(model_type):
+@pytest.mark.parametrize("all_into_the_first_frame", [False, True])
+def test_all_text_stays_where_it_was(model_type, all_into_the_first_frame):
     """Every token that is no video patch is in the shortened sequence bit for bit, in order."""
     llm, video, plan = tiny(model_type), encoded(model_type), some_plan(model_type)
+    if all_into_the_first_frame:
+        still = shown(model_type, 5, 0).frames[:1].repeat(6, axis=0)
+        video = llm.encode(VideoClip.from_frames(still))
+        plan = video.tables.plan(-1.0, 1e-6)
+        assert plan.tokens_per_frame[1:].sum() == 0
     seen = []
     handle = llm.decoder.layers[video.merge_layer].register_forward_pre_hook(lambda m, args: seen.append(args[0]))
     llm.prefill(video, plan)
@@ -126,8 +166,6 @@ def test_all_text_stays_where_it_was(model_type):
 
 @pytest.mark.parametrize("model_type", FAMILIES)
 def test_a_folder_saved_by_transformers_loads_and_answers_the_same(model_type, tmp_path):
-    from sttm_core.engine import VideoLLM
-
     llm = tiny(model_type)
     llm.model.save_pretrained(tmp_path)
     llm.processor.save_pretrained(tmp_path)
@@ -136,3 +174,45 @@ def test_a_folder_saved_by_transformers_loads_and_answers_the_same(model_type, t
     first, second = (one.prefill(one.encode(shown(model_type, 5, 0))) for one in (llm, again))
     a, b = llm.first_token_logits(first, QUESTIONS[0]), again.first_token_logits(second, QUESTIONS[0])
     assert (a - b).abs().max() < 1e-5
+
+
+FOLLOWING_THE_VIDEO = [name for name in FAMILIES if tiny(name).family.frame_tokens]
+
+
+@pytest.mark.parametrize("limit", [6, 24])
+@pytest.mark.parametrize("model_type", FOLLOWING_THE_VIDEO)
+def test_the_number_of_tokens_a_step_can_be_limited(model_type, limit):
+    whole = tiny(model_type)
+    llm = VideoLLM(whole.model, whole.processor, whole.family, "limited", frame_tokens=limit)
+    for frames in (2, 7):
+        steps, height, width = llm.encode(clip(frames, (256, 320))).layout.shape
+        assert steps == (frames + 1) // 2
+        assert limit / 2 < height * width <= limit
+    assert VideoLLM(whole.model, whole.processor, whole.family, "default").frame_tokens == 768
+
+
+def test_a_limit_below_one_token_is_refused():
+    whole = tiny(FOLLOWING_THE_VIDEO[0])
+    with pytest.raises(ValueError, match="frame_tokens must be at least 1, got 0"):
+        VideoLLM(whole.model, whole.processor, whole.family, "none", frame_tokens=0)
+
+
+@pytest.mark.parametrize("model_type", ["qwen3_vl", "qwen3_vl_moe"])
+def test_merging_waits_for_the_last_deepstack_features(model_type):
+    llm = tiny(model_type)
+    assert llm.default_merge_layer == 3  # features are added to what layers 0, 1 and 2 give out
+    for layer in range(3):
+        with pytest.raises(ValueError, match=f"between 3 and 3 for this model, got {layer}"):
+            llm.encode(shown(model_type, 5, 0), merge_layer=layer)
+
+
+def test_true_time_reaches_the_rotary_positions():
+    """Qwen2.5-VL: frames half a second apart make steps of a second, 25 positions each."""
+    llm, video = tiny("qwen2_5_vl"), encoded("qwen2_5_vl")
+    expected = prompt_of("qwen2_5_vl", QUESTIONS[0]).positions  # [3, S]
+    start = int(video.layout.index[0, 0, 0])
+    for step in range(3):
+        assert (expected[0, video.layout.index[step].reshape(-1)] == start + 25 * step).all()
+    cos, sin = llm.decoder.rotary_emb(video.hidden, expected[:, None, : video.layout.length])
+    assert all((a - b).abs().max() < 1e-6 for a, b in zip((cos, sin), video.positions.embeddings, strict=True))
+    assert video.positions.next == expected[0, video.layout.length]

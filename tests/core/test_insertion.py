@@ -6,33 +6,8 @@ import pytest
 import torch
 
 from sttm_core.insertion import LayerReached, hooks, merging, stop_before_layer
-from tests.core.test_engine import FIRST, MODEL, clip, encoded, hook_counts, plain_inputs, plan_for
-from tests.core.tiny import tiny
-
-
-def settings(plan, **more) -> dict:
-    return {"tau_spatial": plan.tau_spatial, "tau_temporal": plan.tau_temporal, "merge_layer": 2} | more
-
-
-@pytest.mark.parametrize("rule", ["reassigned", "survived", "merged"])
-def test_plain_generate_inside_merging_says_what_the_engine_says(rule):
-    llm, video = tiny(MODEL), encoded()
-    plan = plan_for(video)
-    prefix = llm.prefill(video, plan, position_rule=rule)
-    inputs = plain_inputs(llm, MODEL, clip(), FIRST)
-    before = hook_counts(llm.model)
-    with merging(llm.model, llm.family, video.layout, position_rule=rule, **settings(plan)) as engaged:
-        out = llm.model.generate(
-            **inputs, do_sample=False, max_new_tokens=6, output_logits=True, return_dict_in_generate=True
-        )
-    assert hook_counts(llm.model) == before
-    assert (out.logits[0][0] - llm.first_token_logits(prefix, FIRST)).abs().max() < 1e-4
-    text = llm.processor.tokenizer.decode(out.sequences[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
-    assert text.strip() == llm.answer(prefix, FIRST, max_new_tokens=6).text
-    assert engaged.plan.num_tokens == plan.num_tokens
-    assert engaged.tokens_before - engaged.tokens_after == plan.num_patches - plan.num_tokens > 0
-    full, tail = inputs["input_ids"].shape[1], len(llm.question_ids(FIRST))
-    assert engaged.tokens_before == full and engaged.tokens_after == prefix.tokens_after + tail
+from tests.core.test_engine import FIRST, MODEL, encoded
+from tests.core.tiny import clip, hook_counts, plain_inputs, tiny
 
 
 def test_merging_nothing_changes_nothing():

@@ -93,7 +93,7 @@ def test_options_that_make_no_sense_are_one_sentence(saved, options, said):
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", torch.float16])
 def test_dtypes(saved, dtype):
-    model, _ = load_model(str(saved), device="cpu", dtype=dtype)
+    model, _, _ = load_model(str(saved), device="cpu", dtype=dtype)
     assert model.dtype == (dtype if isinstance(dtype, torch.dtype) else getattr(torch, dtype))
     assert not model.training
 

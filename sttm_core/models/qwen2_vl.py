@@ -1,0 +1,47 @@
+"""Qwen2-VL: two frames joined to one step, a grid that follows the video's size, M-RoPE over time, rows and columns."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import nn
+
+from .base import Family, VideoLayout, places_of
+
+
+class Qwen2VL(Family):
+    model_type = "qwen2_vl"
+    title = "Qwen2-VL"
+    hub_ids = ("Qwen/Qwen2-VL-2B-Instruct", "Qwen/Qwen2-VL-7B-Instruct", "Qwen/Qwen2-VL-72B-Instruct")
+    position_rule = "survived"
+    position_axes = 3
+    frame_tokens = 768  # VIDEO_MAX_PIXELS of qwen-vl-utils: 768 * 28 * 28 pixels a frame
+
+    def video_end(self, processor) -> str:
+        return "<|vision_end|>"
+
+    def video_options(self, processor, frames: np.ndarray, times: np.ndarray, frame_tokens: int | None) -> dict:
+        video = processor.video_processor
+        lowest = video.size["shortest_edge"]
+        highest = self.pixels(frame_tokens, len(frames), video.patch_size * video.merge_size)
+        options = {"do_sample_frames": False, "size": {"shortest_edge": lowest, "longest_edge": max(lowest, highest)}}
+        if hasattr(video, "cap_pixels_per_frame"):
+            options["cap_pixels_per_frame"] = False  # the size says it
+        return options
+
+    def pixels(self, frame_tokens: int, num_frames: int, side: int) -> int:
+        """What the processor takes as ``longest_edge``: pixels of one frame; a token covers ``side * side`` of them."""
+        return frame_tokens * side * side
+
+    def layout(self, model: nn.Module, inputs: dict[str, torch.Tensor]) -> VideoLayout:
+        frames, height, width = inputs["video_grid_thw"][0].tolist()
+        joined = model.config.vision_config.spatial_merge_size
+        return places_of(inputs["input_ids"], model.config.video_token_id, (frames, height // joined, width // joined))
+
+    def next_position(self, model: nn.Module, inputs: dict[str, torch.Tensor], position_ids: torch.Tensor) -> int:
+        """The model itself numbers one more token of text: behind rows and columns, or behind the last step in time."""
+        longer = {name: value for name, value in inputs.items() if not name.startswith("pixel_values")}
+        for name, number in (("input_ids", 0), ("attention_mask", 1), ("mm_token_type_ids", 0)):
+            if name in longer:
+                longer[name] = torch.cat([longer[name], longer[name].new_full((1, 1), number)], dim=1)
+        return int(model.model.get_rope_index(**longer)[0][0, 0, -1])  # of [3, 1, S + 1]

@@ -1,0 +1,43 @@
+"""SmolVLM2: one small square grid a frame, with the time as text before each. Its processor needs num2words."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from torch import nn
+
+from .base import Family, VideoLayout, metadata, places_of
+
+OUTRO = "\n\n"  # that the processor puts behind a video: it is tokenised together with the question
+
+
+class SmolVLM(Family):
+    model_type = "smolvlm"
+    title = "SmolVLM2"
+    hub_ids = ("HuggingFaceTB/SmolVLM2-500M-Video-Instruct", "HuggingFaceTB/SmolVLM2-2.2B-Instruct")
+
+    def decoder(self, model: nn.Module) -> nn.Module:
+        return model.model.text_model
+
+    def video_options(self, processor, frames: np.ndarray, times: np.ndarray, frame_tokens: int | None) -> dict:
+        return {"do_sample_frames": False, "video_metadata": [metadata(times)]}
+
+    def parts(self, processor, question: str) -> tuple[str, str]:
+        head, tail = super().parts(processor, question)
+        return head, OUTRO + tail
+
+    def inputs(
+        self, processor, text: str, frames: np.ndarray, times: np.ndarray, frame_tokens: int | None = None
+    ) -> dict[str, torch.Tensor]:
+        made = super().inputs(processor, text, frames, times, frame_tokens)
+        end = processor.tokenizer.convert_tokens_to_ids(processor.fake_image_token)
+        length = int((made["input_ids"][0] == end).nonzero().max()) + 1
+        cut = {name: made[name][:, :length] for name in ("input_ids", "attention_mask")}
+        return made | cut
+
+    def layout(self, model: nn.Module, inputs: dict[str, torch.Tensor]) -> VideoLayout:
+        side = math.isqrt(model.model.image_seq_len)
+        frames = inputs["pixel_values"].shape[1]
+        return places_of(inputs["input_ids"], model.config.image_token_id, (frames, side, side))
