@@ -1,0 +1,181 @@
+"""What the command lines share: their options, loading with settings, progress on stderr, errors as one sentence."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import warnings
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+from rich.console import Console
+
+from .defaults import SHIPPED_MODEL, default_thresholds
+
+if TYPE_CHECKING:  # torch and transformers take seconds to import: --help and bad options answer without them
+    from .comparison import MergeSettings
+    from .engine import VideoLLM
+
+BAD_INPUT = 2
+INTERRUPTED = 130
+MERGING, MODEL = "What is merged", "Model"
+
+# typer's click, under whatever name it brings it along
+UsageError = typer.BadParameter.__base__
+
+Video = Annotated[str, typer.Argument(help="Video file.", show_default=False)]
+NumFrames = Annotated[int, typer.Option(help="Frames taken, evenly spaced over the video.")]
+TauSpatial = Annotated[
+    float | None,
+    typer.Option(help="Spatial threshold τ_S.", rich_help_panel=MERGING, show_default="the model's advice, or 0.85"),
+]
+TauTemporal = Annotated[
+    float | None,
+    typer.Option(
+        help="Temporal threshold τ_T; 0 or less links no frames.",
+        rich_help_panel=MERGING,
+        show_default="the model's advice, or 0.65",
+    ),
+]
+Retention = Annotated[
+    float | None,
+    typer.Option(help="Budget, above 0 up to 1: finds both thresholds instead.", rich_help_panel=MERGING),
+]
+Rules = Annotated[
+    Literal["paper", "as_released"],
+    typer.Option(help="The method as published, or as its released code does it.", rich_help_panel=MERGING),
+]
+MergeLayer = Annotated[
+    int | None,
+    typer.Option(help="Decoder layer before which tokens are merged.", rich_help_panel=MERGING, show_default="2"),
+]
+RootLevel = Annotated[
+    int, typer.Option(min=0, help="How many of the coarsest quadtree grids are not used.", rich_help_panel=MERGING)
+]
+Model = Annotated[
+    str, typer.Option(help="Folder or hub id of a checkpoint.", rich_help_panel=MODEL, show_default="the shipped model")
+]
+Device = Annotated[
+    str | None, typer.Option(help="cpu, cuda, cuda:1 ...", rich_help_panel=MODEL, show_default="a GPU if there is one")
+]
+Dtype = Annotated[
+    Literal["float32", "bfloat16", "float16"] | None,
+    typer.Option(rich_help_panel=MODEL, show_default="bfloat16 on a GPU, float32 on a CPU"),
+]
+DeviceMap = Annotated[str | None, typer.Option(help="auto spreads the layers over all GPUs.", rich_help_panel=MODEL)]
+Attention = Annotated[
+    Literal["sdpa", "flash_attention_2", "eager"],
+    typer.Option("--attn", help="Attention implementation.", rich_help_panel=MODEL),
+]
+DEFAULT_MODEL = str(SHIPPED_MODEL)
+
+
+def merge_settings(
+    model: str, tau_spatial: float | None, tau_temporal: float | None, retention: float | None, **rest
+) -> MergeSettings:
+    """Settings from options; a threshold that was not given comes from the model's advice.
+
+    Raises:
+        ValueError: for a value out of range, or a budget beside thresholds.
+    """
+    from .comparison import MergeSettings
+
+    if retention is not None and (tau_spatial is not None or tau_temporal is not None):
+        raise ValueError("A budget finds both thresholds by itself; give --retention or thresholds, not both.")
+    advice = default_thresholds(model)
+    return MergeSettings(
+        tau_spatial=advice.tau_spatial if tau_spatial is None else tau_spatial,
+        tau_temporal=advice.tau_temporal if tau_temporal is None else tau_temporal,
+        retention=retention,
+        **rest,
+    )
+
+
+def load_model(model: str, device: str | None, dtype: str | None, device_map: str | None, attention: str) -> VideoLLM:
+    """The model, without a word from the libraries that load it.
+
+    Raises:
+        ValueError: (`ModelError`) in one sentence if it can't be loaded.
+    """
+    from huggingface_hub.utils import logging as hub_logging
+    from transformers.utils import logging
+
+    from .engine import ModelError, VideoLLM
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    hub_logging.set_verbosity_error()
+    try:
+        return VideoLLM.load(model, device=device, dtype=dtype, device_map=device_map, attention=attention)
+    except RuntimeError as error:  # torch, for a device it does not know or does not have
+        raise ModelError(f"The model can't be put on the device {device!r}; give cpu or cuda.") from error
+
+
+class Progress:
+    """Stages on stderr: a spinner in a terminal; elsewhere one line each, from the moment when the input is accepted.
+
+    So the only line of a log after bad input is the sentence that says what is wrong.
+    """
+
+    def __init__(self) -> None:
+        self.console = Console(stderr=True, highlight=False)
+        self.spinner = self.console.status("starting")
+
+    def __enter__(self) -> Progress:
+        if self.console.is_terminal:
+            self.spinner.start()
+        return self
+
+    def __exit__(self, *error) -> None:
+        self.spinner.stop()
+
+    def checking(self, stage: str) -> None:
+        """A stage that may still find the input bad."""
+        self.spinner.update(stage)
+
+    def working(self, stage: str) -> None:
+        """A stage with good input."""
+        self.spinner.update(stage)
+        if not self.console.is_terminal:
+            print(stage, file=sys.stderr, flush=True)
+
+
+def run(app: typer.Typer, arguments: Sequence[str] | None = None) -> int:
+    """Run a command line and return its exit code: 0, 2 after bad input (one sentence on stderr), 130 when interrupted.
+
+    Other exceptions are faults of the program and keep their traceback.
+    """
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return app(arguments or ["--help"], standalone_mode=False) or 0
+    except (typer.Abort, KeyboardInterrupt):
+        return INTERRUPTED
+    except UsageError as error:
+        return _refuse(error.format_message())
+    except ValueError as error:
+        return _refuse(str(error))
+    except RuntimeError as error:
+        if not _is_out_of_memory(error):
+            raise
+        return _refuse(str(error))
+
+
+@contextlib.contextmanager
+def quiet_stdout():
+    """What libraries print inside the `with` goes to stderr, so that stdout holds the result alone."""
+    with contextlib.redirect_stdout(sys.stderr):
+        yield
+
+
+def _is_out_of_memory(error: RuntimeError) -> bool:
+    from .engine import OutOfMemoryError
+
+    return isinstance(error, OutOfMemoryError)
+
+
+def _refuse(sentence: str) -> int:
+    print(" ".join(sentence.split()), file=sys.stderr)
+    return BAD_INPUT

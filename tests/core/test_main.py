@@ -1,0 +1,223 @@
+"""`python -m sttm_core ask` as a person at a shell uses it: the shipped model, a small clip, bad input."""
+
+from __future__ import annotations
+
+import json
+import math
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sttm_core.__main__ import main
+from sttm_core.comparison import MergeSettings
+from sttm_core.defaults import SHIPPED_MODEL, default_thresholds
+from sttm_core.engine import OutOfMemoryError, VideoLLM
+from sttm_core.video import VideoClip, write_mp4
+
+QUESTION = "What colour is shown?"
+ANSWER = {
+    "text": str,
+    "ttft_s": float,
+    "timings_s": dict,
+    "prompt_tokens": int,
+    "new_tokens": int,
+    "kv_bytes": int,
+    "peak_bytes": (int, type(None)),
+}
+SHAPE = {
+    "video": str,
+    "model": str,
+    "question": str,
+    "settings": dict,
+    "retention": float,
+    "tokens": dict,
+    "chains": dict,
+    "runs": int,
+    "baseline": (dict, type(None)),
+    "merged": dict,
+}
+STAGES = {"decode", "vision", "merge", "prefill", "first_token"}
+
+
+@pytest.fixture(scope="module")
+def llm() -> VideoLLM:
+    return VideoLLM.load(str(SHIPPED_MODEL), device="cpu")
+
+
+@pytest.fixture(scope="module")
+def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four frames: a red square on grey that jumps once."""
+    frames = np.full((4, 64, 64, 3), 90, np.uint8)
+    frames[:2, 8:40, 8:40] = frames[2:, 24:56, 24:56] = (220, 30, 30)
+    return write_mp4(frames, tmp_path_factory.mktemp("clips") / "square.mp4", fps=2)
+
+
+@pytest.fixture
+def ask(llm: VideoLLM, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> Callable:
+    """Run the command; the shipped model comes from memory, any other is loaded."""
+    load = VideoLLM.load
+
+    def load_once(path: str, **options) -> VideoLLM:
+        return llm if path == str(SHIPPED_MODEL) else load(path, **options)
+
+    monkeypatch.setattr(VideoLLM, "load", load_once)
+
+    def call(*arguments) -> tuple[int, str, str]:
+        code = main(["ask", *map(str, arguments)])
+        return code, *capsys.readouterr()
+
+    return call
+
+
+def assert_has(found: dict, shape: dict) -> None:
+    assert {key: isinstance(found.get(key, "no such key"), kind) for key, kind in shape.items()} == dict.fromkeys(
+        shape, True
+    )
+
+
+def test_a_shell_gets_one_json_object_on_stdout_and_progress_on_stderr(video: Path) -> None:
+    command = [sys.executable, "-m", "sttm_core", "ask", str(video), QUESTION, "--num-frames", "4", "--runs", "1"]
+    done = subprocess.run([*command, "--json", "--device", "cpu"], capture_output=True, text=True, timeout=280)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert_has(found, SHAPE)
+    assert (found["video"], found["question"], found["runs"]) == ("square.mp4", QUESTION, 1)
+    assert found["tokens"]["all"] == 4 * 14 * 14
+    assert found["retention"] == found["tokens"]["kept"] / found["tokens"]["all"]
+    advice = default_thresholds(SHIPPED_MODEL)
+    settings = found["settings"]
+    assert (settings["tau_spatial"], settings["tau_temporal"]) == (advice.tau_spatial, advice.tau_temporal)
+    for name in ("baseline", "merged"):
+        assert_has(found[name], ANSWER)
+        assert set(found[name]["timings_s"]) == STAGES
+        assert all(seconds >= 0 and math.isfinite(seconds) for seconds in found[name]["timings_s"].values())
+        assert found[name]["ttft_s"] == pytest.approx(sum(found[name]["timings_s"].values()))
+    dropped = found["tokens"]["all"] - found["tokens"]["kept"]
+    assert found["baseline"]["prompt_tokens"] - found["merged"]["prompt_tokens"] == dropped > 0
+    assert found["baseline"]["kv_bytes"] > found["merged"]["kv_bytes"] > 0
+    assert done.stderr.splitlines()[0] == "encoding 4 frames"
+    assert "Traceback" not in done.stderr and "Loading weights" not in done.stderr
+
+
+def test_answers_are_the_engines(ask: Callable, llm: VideoLLM, video: Path) -> None:
+    code, out, _ = ask(
+        video, QUESTION, "--num-frames", 4, "--runs", 1, "--json", "--tau-spatial", 0.9, "--tau-temporal", 0.8
+    )
+    assert code == 0
+    found = json.loads(out)
+    encoded = llm.encode(VideoClip.open(video, 4))
+    plan = MergeSettings(0.9, 0.8).plan(encoded)
+    assert found["baseline"]["text"] == llm.answer(llm.prefill(encoded), QUESTION).text
+    assert found["merged"]["text"] == llm.answer(llm.prefill(encoded, plan), QUESTION).text
+    assert found["tokens"] == {"all": plan.num_patches, "kept": plan.num_tokens}
+    assert found["chains"] == {"count": plan.num_chains, "longest": plan.longest_chain}
+
+
+def test_a_budget_is_met_and_the_baseline_can_be_left_out(ask: Callable, video: Path) -> None:
+    options = "--num-frames 3 --runs 1 --json --no-baseline --retention 0.3 --max-new-tokens 1 --merge-layer 1"
+    code, out, _ = ask(video, QUESTION, *options.split(), "--rules", "as_released", "--position-rule", "survived")
+    assert code == 0
+    found = json.loads(out)
+    assert found["baseline"] is None and found["ttft_ratio"] is None and found["same_answer"] is None
+    assert 0 < found["retention"] <= 0.3
+    assert found["merged"]["new_tokens"] == 1
+    settings = {"rules": "as_released", "merge_layer": 1, "position_rule": "survived", "retention": 0.3}
+    assert settings.items() <= found["settings"].items()
+
+
+def test_the_table_shows_what_the_json_says(ask: Callable, video: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "100")
+    code, out, _ = ask(video, QUESTION, "--num-frames", 2, "--runs", 1, "--tau-spatial", 2, "--tau-temporal", 0)
+    assert code == 0
+    assert "100.0% kept: 392 of 392 video tokens, 0 chains" in out
+    lines = {line[:16].strip(): line.split() for line in out.splitlines()}
+    assert {"answer", "decode", "vision", "merge", "prefill", "first token", "KV cache"} <= set(lines)
+    prompt, kv_cache = lines["prompt tokens"][2:], lines["KV cache"][2:]
+    assert prompt[0] == prompt[1] and kv_cache[:2] == kv_cache[2:]  # nothing was merged
+    assert "the same answer" in out
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (["--tau-spatial", "5"], "The spatial threshold τ_S must lie between -1 and 2, got 5."),
+        (["--tau-spatial", "nan"], "The spatial threshold τ_S must lie between -1 and 2, got nan."),
+        (["--tau-temporal", "inf"], "The temporal threshold τ_T must lie between -1 and 2, got inf."),
+        (["--tau-temporal", "high"], "Invalid value for '--tau-temporal'"),
+        (["--retention", "0"], "The budget must lie above 0%"),
+        (["--retention", "nan"], "The budget must lie above 0%"),
+        (["--retention", "1.5"], "The budget must lie above 0% and at most 100%, got 150%."),
+        (["--retention", "0.3", "--tau-spatial", "0.8"], "not both"),
+        (["--num-frames", "0"], "num_frames is 0: give a whole number from 1 to 1024."),
+        (["--merge-layer", "99"], "the merge layer must lie between 0 and"),
+        (["--rules", "mine"], "Invalid value for '--rules'"),
+        (["--runs", "0"], "Invalid value for '--runs'"),
+        (["--max-new-tokens", "0"], "Invalid value for '--max-new-tokens'"),
+        (["--root-level", "-1"], "Invalid value for '--root-level'"),
+        (["--sparkle"], "No such option"),
+        (["--device", "toaster", "--model", "{copy}"], "toaster"),
+        (["--model", "{folder}/none"], "There is no usable model"),
+        (["--model", "{folder}"], "There is no usable model"),
+    ],
+)
+def test_bad_options_are_one_sentence(
+    ask: Callable, video: Path, tmp_path: Path, options: list[str], sentence: str
+) -> None:
+    copy = f"{SHIPPED_MODEL}/"  # the same folder under a name that is loaded
+    code, out, err = ask(video, QUESTION, *(option.format(folder=tmp_path, copy=copy) for option in options))
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert sentence in err
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (b"no video at all" * 40, "is not a video that can be read"),
+        (b"", "is empty (0 bytes)"),
+        (None, "was not found: check the path."),
+    ],
+)
+def test_bad_videos_are_one_sentence(ask: Callable, tmp_path: Path, content: bytes | None, sentence: str) -> None:
+    file = tmp_path / "broken.mp4"
+    if content is not None:
+        file.write_bytes(content)
+    code, out, err = ask(file, QUESTION)
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert err.startswith("broken.mp4") and sentence in err
+
+
+@pytest.mark.parametrize("question", ["", "  \n"])
+def test_an_empty_question_is_one_sentence(ask: Callable, video: Path, question: str) -> None:
+    assert ask(video, question) == (2, "", "The question is empty; give something to ask about the video.\n")
+
+
+def test_a_missing_argument_is_one_sentence(ask: Callable, video: Path) -> None:
+    code, out, err = ask(video)
+    assert (code, out, err.casefold()) == (2, "", "missing argument 'question'.\n")
+
+
+def test_lack_of_memory_is_one_sentence_and_other_faults_keep_their_trace(
+    ask: Callable, llm: VideoLLM, video: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(error: Exception) -> Callable:
+        def encode(*args, **kwargs):
+            raise error
+
+        return encode
+
+    monkeypatch.setattr(llm, "encode", fail(OutOfMemoryError("The GPU's memory did not suffice; use fewer frames.")))
+    code, out, err = ask(video, QUESTION)
+    assert (code, out) == (2, "")
+    assert err.splitlines()[-1] == "The GPU's memory did not suffice; use fewer frames."
+    monkeypatch.setattr(llm, "encode", fail(RuntimeError("a fault")))
+    with pytest.raises(RuntimeError, match="a fault"):
+        ask(video, QUESTION)
+
+
+def test_without_arguments_it_explains_itself(capsys: pytest.CaptureFixture) -> None:
+    assert main([]) == 0
+    assert "ask" in capsys.readouterr().out

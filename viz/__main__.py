@@ -1,0 +1,139 @@
+"""`python -m viz render clip.mp4 --out overlay.mp4`: the merge plan on the frames, as a video or a contact sheet."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterable
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from sttm_core import command_line as options
+from sttm_core.command_line import DEFAULT_MODEL, Progress, load_model, merge_settings, quiet_stdout, run
+
+if TYPE_CHECKING:
+    from sttm_core import MergePlan
+    from sttm_core.video import VideoClip
+
+    from .overlay import Annotator
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+
+
+class Overlay(str, Enum):
+    """What can be drawn, from the bottom up, whatever order it is asked for in."""
+
+    heat = "heat"
+    ghost = "ghost"
+    chains = "chains"
+    quadtree = "quadtree"
+
+
+Out = Annotated[Path, typer.Option(help="File to write: .mp4 (video) or .png (contact sheet).", show_default=False)]
+Overlays = Annotated[
+    list[Overlay],
+    typer.Option(help="What to draw; give it several times to draw several over each other."),
+]
+Columns = Annotated[int, typer.Option(min=1, help="Frames in a row of the contact sheet.")]
+Fps = Annotated[float, typer.Option(help="Sampled frames a second in the video.")]
+
+
+@app.callback()
+def commands() -> None:
+    """Pictures of spatio-temporal token merging. Progress and errors go to stderr."""
+
+
+@app.command()
+def render(
+    video: options.Video,
+    out: Out,
+    overlay: Overlays = (Overlay.ghost, Overlay.quadtree),
+    columns: Columns = 4,
+    fps: Fps = 2.0,
+    num_frames: options.NumFrames = 16,
+    tau_spatial: options.TauSpatial = None,
+    tau_temporal: options.TauTemporal = None,
+    retention: options.Retention = None,
+    rules: options.Rules = "paper",
+    merge_layer: options.MergeLayer = None,
+    root_level: options.RootLevel = 1,
+    model: options.Model = DEFAULT_MODEL,
+    device: options.Device = None,
+    dtype: options.Dtype = None,
+    device_map: options.DeviceMap = None,
+    attention: options.Attention = "sdpa",
+) -> None:
+    """Draw a video's merge plan on its frames."""
+    check_out(out)
+    check_fps(fps)
+    with quiet_stdout(), Progress() as progress:
+        choices = {"rules": rules, "merge_layer": merge_layer, "root_level": root_level}
+        settings = merge_settings(model, tau_spatial, tau_temporal, retention, **choices)
+        from sttm_core.video import VideoClip
+
+        progress.checking("reading the video")
+        clip = VideoClip.open(video, num_frames)
+        progress.checking("loading the model")
+        llm = load_model(model, device, dtype, device_map, attention)
+        llm.family.check_merge_layer(llm.model, llm.default_merge_layer if merge_layer is None else merge_layer)
+        progress.working(f"encoding {clip.num_frames} frames")
+        plan = settings.plan(llm.encode(clip, merge_layer=merge_layer, root_level=root_level))
+        progress.working(f"drawing {out.name}")
+        draw(clip, plan, overlay, out, columns, fps)
+    print(
+        f"{out}: {plan.num_frames} frames, {plan.retention:.1%} kept ({plan.num_tokens} of {plan.num_patches} tokens)"
+    )
+
+
+def check_out(out: Path) -> None:
+    """ValueError, before any work is done, for a file that could not be written."""
+    if out.suffix.lower() not in (".mp4", ".png"):
+        raise ValueError(f"The picture can be written as .mp4 or .png; --out is {out.name}.")
+    if not out.parent.is_dir() or not os.access(out.parent, os.W_OK):
+        raise ValueError(
+            f"The folder {out.parent} does not exist or can't be written to; choose another one for --out."
+        )
+    if out.is_dir():
+        raise ValueError(f"{out} is a folder; give --out the name of a file.")
+
+
+def check_fps(fps: float) -> None:
+    """ValueError for a frame rate that no video can have."""
+    if not 0 < fps <= 1000:
+        raise ValueError(f"fps is {fps}: give a number above 0 and up to 1000.")
+
+
+def draw(clip: VideoClip, plan: MergePlan, overlay: Iterable[Overlay], out: Path, columns: int, fps: float) -> None:
+    """Write the annotated frames as the file's ending says."""
+    from PIL import Image
+
+    from sttm_core.video import write_mp4
+
+    from .overlay import render_strip, render_video
+
+    joined = clip.num_frames // plan.num_frames  # frames that the model joins to one step: the first of them is shown
+    frames, times = (each[::joined][: plan.num_frames] for each in (clip.frames, clip.times))
+    if out.suffix.lower() == ".mp4":
+        write_mp4(render_video(frames, plan, annotator(overlay), times=times), out, fps)
+    else:
+        Image.fromarray(render_strip(frames, plan, annotator(overlay), columns, times=times)).save(out)
+
+
+def annotator(overlay: Iterable[Overlay]) -> Annotator:
+    """These overlays over each other, lines above areas."""
+    from .overlay import ChainOverlay, GhostOverlay, HeatOverlay, Mixed, QuadtreeOverlay
+
+    kinds = {"heat": HeatOverlay, "ghost": GhostOverlay, "chains": ChainOverlay, "quadtree": QuadtreeOverlay}
+    return Mixed([kinds[kind.value]() for kind in Overlay if kind in set(overlay)])
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line and return its exit code."""
+    return run(app, arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
