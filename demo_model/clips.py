@@ -16,10 +16,11 @@ import torch
 
 from demo_model import backgrounds
 from demo_model.atlas import load_atlas
-from demo_model.footage import read_footage, write_mp4
+from demo_model.footage import read_footage
 from demo_model.render import draw_sprites
 from demo_model.scene import Scene, Thing, sprites_of, thing_box
 from demo_model.vocabulary import CODE_CHARACTERS
+from sttm_core.video_write import write_mp4
 
 RATE = 12  # frames a second of the drawn clips
 SIDE = 448  # of drawn clips; twice the model's 224
@@ -133,7 +134,8 @@ def make_clips(sources: Path, target: Path, samples: tuple[Sample, ...] | None =
     for sample in samples or SAMPLES:
         frames, things = draw(sample, sources)
         path = target / f"{sample.id}.mp4"
-        write_mp4(path, frames, RATE, crf=26 if sample.background in SOURCES else 20)
+        target.mkdir(parents=True, exist_ok=True)
+        write_mp4(frames, path, RATE)
         entries.append(describe(sample, things, path))
     index = {"samples": entries}
     (target / "samples.json").write_text(json.dumps(index, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

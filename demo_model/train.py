@@ -92,6 +92,8 @@ class Trainer:
         log: Callable[[str], None] = print,
     ) -> None:
         self.device, self.footage, self.log = torch.device(device), footage or [], log
+        if settings.reduced_frames:
+            merged(0.3)  # a machine without what merging imports must fail now, not after minutes of training
         if self.footage:
             settings = replace(settings, rules=replace(settings.rules, backgrounds=BACKGROUNDS))
         self.settings = settings

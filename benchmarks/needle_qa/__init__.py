@@ -1,0 +1,1 @@
+"""Needles in short clips as code and a seed: retrieval, ordering, counting (after VNBench), OCR, attributes, motion."""

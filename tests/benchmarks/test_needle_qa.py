@@ -1,0 +1,100 @@
+"""The needle set: decided by its seed, balanced over tasks, counted right; end to end with a tiny model."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from benchmarks.needle_qa import items
+from benchmarks.needle_qa.items import TASK_OF, TASKS, NeedleClip, Question, needle_clip, needle_clips
+from benchmarks.needle_qa.run import name_of, run, table
+from demo_model.export import export_model
+from demo_model.model import TINY_SIZE, VideoModel, new_model
+from demo_model.tokenizer import build_tokenizer
+from sttm_core.comparison import MergeSettings
+from sttm_core.engine import VideoLLM
+
+
+@pytest.fixture(scope="module")
+def llm(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("tiny")
+    tokenizer = build_tokenizer(clips=200)
+    export_model(VideoModel(new_model(TINY_SIZE), tokenizer), TINY_SIZE, tokenizer, folder, torch.float32)
+    return VideoLLM.load(str(folder))
+
+
+def test_a_clip_is_decided_by_its_seed():
+    first, again, other = needle_clip(3, 4), needle_clip(3, 4), needle_clip(4, 4)
+    assert first == again and first.seed % 2 == 1
+    assert np.array_equal(first.frames(), again.frames())
+    assert not np.array_equal(first.frames(), other.frames())
+    assert first.frames().shape == (4, 224, 224, 3) and first.frames().dtype == np.uint8
+
+
+@pytest.mark.parametrize("per_task", [1, 7])
+def test_every_task_gets_its_share(per_task):
+    clips = list(needle_clips(per_task, 16))
+    assert Counter(question.task for clip in clips for question in clip.questions) == dict.fromkeys(TASKS, per_task)
+    assert len({clip.seed for clip in clips}) == len(clips)
+    assert clips == list(needle_clips(per_task, 16)) and clips != list(needle_clips(per_task, 16, seed=2))
+
+
+def test_tasks_cover_the_kinds_once():
+    assert len(TASK_OF) == sum(len(kinds) for kinds in TASKS.values())
+    assert set(TASKS) == {"retrieval", "ordering", "counting", "ocr", "attribute", "motion"}
+
+
+@pytest.mark.parametrize(("per_task", "frames", "message"), [(0, 16, "at least 1"), (2, 3, "4 frames or more")])
+def test_bad_sizes_are_refused(per_task, frames, message):
+    with pytest.raises(ValueError, match=message):
+        next(needle_clips(per_task, frames))
+
+
+def test_through_a_codec_the_picture_stays_nearly_the_same(tmp_path):
+    item = needle_clip(5, 4)
+    plain, coded = item.clip().frames, item.clip(tmp_path).frames
+    assert plain.shape == coded.shape and not np.array_equal(plain, coded)
+    assert np.abs(plain.astype(int) - coded).mean() < 8
+
+
+def test_counts_against_an_oracle(llm, monkeypatch):
+    """The true answers are replaced by what the model says from the full video, so every count is known."""
+    item = needle_clip(7, 4)
+    encoded = llm.encode(item.clip())
+    prefix = llm.prefill(encoded)
+    text = "Where is the star?"
+    said = llm.answer(prefix, text).text
+    asked = tuple(Question(task, text, said) for task in TASKS)
+    asked += (Question("ocr", text, said + "!"),)
+    monkeypatch.setattr("benchmarks.needle_qa.run.needle_clips", lambda *_: [NeedleClip(item.seed, item.scene, asked)])
+    settings = MergeSettings(1.5, 1.5)
+    rows = run(llm, [settings, MergeSettings(-1.0, 0.0)], 1, 4)
+    full, nothing_merged, spatial = rows.values()
+    assert full["overall"]["correct"] == len(TASKS) and full["overall"]["total"] == len(TASKS) + 1
+    assert full["tasks"]["ocr"]["accuracy"] == 0.5 and full["retention"] == 1 and full["changed_answers"] == 0
+    assert nothing_merged["retention"] == 1 and nothing_merged["changed_answers"] == 0
+    assert spatial["retention"] == 16 / 64  # 8 x 8 tokens with root level 1: 4 x 4 nodes a frame
+    lines = table(rows).splitlines()
+    assert len(lines) == 5 and "| 50.0 (" in lines[2] and "| 25.0% |" in lines[4]
+
+
+@pytest.mark.parametrize(
+    ("settings", "name"),
+    [
+        (MergeSettings(0.95, 0.9), "tau 0.95/0.9"),
+        (MergeSettings(retention=0.3, rules="as_released"), "budget 30% as_released"),
+    ],
+)
+def test_names(settings, name):
+    assert name_of(settings) == name
+
+
+def test_the_set_is_drawn_at_the_size_of_the_shipped_model():
+    model = Path(__file__).resolve().parents[2] / "assets" / "demo_model"
+    config = json.loads((model / "config.json").read_text(encoding="utf-8"))
+    assert config["vision_config"]["image_size"] == items.SIDE

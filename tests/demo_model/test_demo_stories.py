@@ -1,0 +1,181 @@
+"""Scenes and questions: deterministic, and answers checked against what the drawn frames really show."""
+
+from __future__ import annotations
+
+import random
+import re
+
+import pytest
+import torch
+
+from demo_model.atlas import TRAIN_FONTS, load_atlas
+from demo_model.data import draw_batch, make_batch
+from demo_model.evaluate import held_out_seed
+from demo_model.questions import HELD_OUT, WORDINGS, slots_of
+from demo_model.render import draw_sprites
+from demo_model.scene import Scene, Thing, sprites_of, thing_box
+from demo_model.stories import StoryRules, _windows, random_scene
+from demo_model.targets import labels_of, token_targets, top_sprite
+from demo_model.tokenizer import build_tokenizer
+from demo_model.vocabulary import CHARACTERS, COLOURS, SHAPES, period_name, place_name
+
+RULES = StoryRules(side=128)
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return build_tokenizer(clips=200)
+
+
+def drawn(thing: Thing, frames: int = 4, side: int = 96) -> torch.Tensor:
+    """[T, 3, side, side]: the thing over black."""
+    sprites = sprites_of([Scene(frames, "gradient", (thing,))], load_atlas())
+    return draw_sprites(torch.zeros(1, frames, 3, side, side), sprites, load_atlas())[0]
+
+
+def test_a_batch_is_decided_by_its_seed(tokenizer):
+    first, again, other = (make_batch(seed, 3, 4, RULES, tokenizer, load_atlas()) for seed in (8, 8, 10))
+    pictures = [draw_batch(batch, 4, 128, load_atlas()) for batch in (first, again, other)]
+    assert torch.equal(pictures[0], pictures[1])
+    assert torch.equal(first.slots.ids, again.slots.ids)
+    assert not torch.equal(pictures[0], pictures[2])
+    assert pictures[0].shape == (3, 4, 3, 128, 128)
+    assert pictures[0].min() >= 0 and pictures[0].max() <= 1
+
+
+def test_held_out_seeds_are_odd():
+    assert all(held_out_seed(1, number) % 2 == 1 for number in range(50))
+
+
+@pytest.mark.parametrize("figure", SHAPES)
+def test_a_shape_is_drawn_in_its_colour_where_and_when_it_is_said_to_be(figure):
+    thing = Thing(figure, False, "yellow", 0.4, ((1, 2),), (0.3, 0.7), (0.3, 0.7))
+    frames = drawn(thing)
+    lit = frames.amax(1) > 0.5  # [T, H, W]
+    assert lit.flatten(1).any(1).tolist() == [False, True, True, False]
+    rows, columns = lit[1].nonzero(as_tuple=True)
+    assert (rows.min() + rows.max()) / 2 / 96 == pytest.approx(0.3, abs=0.03)
+    assert (columns.min() + columns.max()) / 2 / 96 == pytest.approx(0.7, abs=0.03)
+    inside = frames[1][:, lit[1]].median(dim=1).values * 255
+    assert inside.tolist() == pytest.approx(COLOURS["yellow"], abs=2)
+    y0, x0, y1, x1 = thing_box(thing, 1, 4, load_atlas())
+    assert y0 - 0.03 <= rows.min() / 96 and rows.max() / 96 <= y1 + 0.03
+    assert x0 - 0.03 <= columns.min() / 96 and columns.max() / 96 <= x1 + 0.03
+
+
+@pytest.mark.parametrize("font", range(len(TRAIN_FONTS)))
+def test_letters_stand_in_reading_order_and_do_not_overlap(font):
+    word = Thing("HH", True, "white", 0.4, ((0, 0),), (0.5, 0.5), (0.5, 0.5), font)
+    columns = (drawn(word, frames=1)[0, 0] > 0.5).any(0)  # [W]
+    strokes = int((columns[1:] & ~columns[:-1]).sum())
+    assert strokes == 2  # each H is one run of columns, with a gap between the two
+    y0, x0, y1, x1 = thing_box(word, 0, 1, load_atlas())
+    lit = columns.nonzero().flatten() / 96
+    assert x0 - 0.02 <= lit.min() and lit.max() <= x1 + 0.02 and y0 < 0.5 < y1
+
+
+def test_unknown_characters_are_refused():
+    with pytest.raises(ValueError, match="no character"):
+        load_atlas().character_index("€", 0)
+
+
+def count_by_looking(shape: Thing, frames: int) -> int:
+    seen = [shape.seen(t) for t in range(frames)]
+    return sum(now and not before for before, now in zip([False, *seen], seen, strict=False))
+
+
+def test_answers_agree_with_a_frame_by_frame_look_at_the_scene():
+    rng, kinds = random.Random(4), set()
+    for _ in range(300):
+        scene = random_scene(rng, 16, load_atlas(), RULES)
+        for slot in slots_of(scene, rng, limit=100):
+            kinds.add(slot.kind)
+            words = re.findall(r"\w+", slot.question)
+            named = [s for s in scene.shapes if s.figure in words]
+            if slot.kind == "count" and slot.answer != "0":
+                colour = [s for s in named if len(named) == 1 or s.colour in slot.question]
+                assert slot.answer == str(count_by_looking(colour[0], 16))
+            if slot.kind == "order":
+                starts = {s.figure: min(t for t in range(16) if s.seen(t)) for s in scene.shapes}
+                assert slot.answer == ", ".join(sorted(starts, key=starts.get))
+            if slot.kind == "first":
+                one, two = (s for s in scene.shapes if f"{s.colour} {s.figure}" in slot.question)
+                earlier = min((one, two), key=lambda s: min(t for t in range(16) if s.seen(t)))
+                assert slot.answer == f"{earlier.colour} {earlier.figure}"
+            if slot.kind == "colour" and slot.answer != "none":
+                assert [s.colour for s in named] == [slot.answer]
+            if slot.kind == "motion":
+                moving = next(s for s in scene.shapes if s.moves)
+                (y0, x0), (y1, x1) = moving.centre(0, 16), moving.centre(15, 16)
+                ways = {"down": y1 - y0, "up": y0 - y1, "right": x1 - x0, "left": x0 - x1}
+                assert slot.answer == max(ways, key=ways.get)
+    assert kinds == set(WORDINGS)
+
+
+def test_things_stay_inside_the_frame():
+    rng = random.Random(5)
+    for _ in range(200):
+        scene = random_scene(rng, 8, load_atlas(), RULES)
+        for thing in scene.things:
+            for frame in (0, 7):
+                y, x = thing.centre(frame, 8)
+                assert 0.02 < y < 0.98 and 0.02 < x < 0.98
+
+
+def test_held_out_wordings_are_never_used_in_training():
+    rng = random.Random(6)
+    last = {kind: {wording.split("{")[0] for wording in wordings[-HELD_OUT:]} for kind, wordings in WORDINGS.items()}
+    for held_out in (False, True):
+        scenes = [random_scene(rng, 16, load_atlas(), RULES) for _ in range(60)]
+        slots = [slot for scene in scenes for slot in slots_of(scene, rng, 100, held_out) if slot.kind == "ocr"]
+        assert slots
+        assert all((slot.question in last["ocr"]) is held_out for slot in slots)
+
+
+@pytest.mark.parametrize(("frames", "count"), [(1, 1), (3, 2), (15, 8), (16, 8), (16, 1)])
+def test_windows_lie_in_order_with_gaps_inside_the_clip(frames, count):
+    for seed in range(40):
+        windows = _windows(random.Random(seed), frames, count, longest=3)
+        edges = [(-2, -2), *windows, (frames + 1, frames + 1)]
+        assert len(windows) == count
+        assert all(a[1] + 2 <= b[0] for a, b in zip(edges, edges[1:], strict=False))
+        assert all(first <= last for first, last in windows)
+
+
+def test_windows_that_do_not_fit_are_refused():
+    with pytest.raises(ValueError, match="need 9 frames"):
+        _windows(random.Random(0), 8, 5, longest=1)
+
+
+@pytest.mark.parametrize(
+    ("y", "x", "name"), [(0.1, 0.1, "top left"), (0.5, 0.5, "middle center"), (0.99, 1.0, "bottom right")]
+)
+def test_places(y, x, name):
+    assert place_name(y, x) == name
+
+
+@pytest.mark.parametrize(("first", "last", "name"), [(0, 1, "beginning"), (7, 8, "middle"), (14, 15, "end")])
+def test_periods(first, last, name):
+    assert period_name(first, last, 16) == name
+
+
+def test_targets_name_the_thing_under_each_token():
+    star = Thing("star", False, "red", 0.3, ((0, 0), (2, 3)), (0.2, 0.2), (0.2, 0.2))
+    word = Thing("K7", True, "white", 0.3, ((1, 1),), (0.8, 0.5), (0.8, 0.5))
+    scenes = [Scene(4, "noise", (star, word))]
+    sprites = sprites_of(scenes, load_atlas())
+    targets = token_targets(labels_of(scenes, 3), top_sprite(sprites, load_atlas().advances, 14))
+    at = (0, slice(None), 2, 2)  # the token at the star's middle, all frames
+    assert targets["shape"][at].tolist() == [
+        SHAPES.index("star") + 1,
+        0,
+        SHAPES.index("star") + 1,
+        SHAPES.index("star") + 1,
+    ]
+    assert targets["count"][at].tolist() == [1, 0, 2, 2]
+    assert targets["place"][at].tolist() == [1, 0, 1, 1]
+    characters = targets["character"][0, 1].unique().tolist()
+    assert characters == [0, *sorted(CHARACTERS.index(c) + 1 for c in "K7")]
+    row = targets["index"][0, 1, 11]
+    assert row[row > 0].tolist() == sorted(row[row > 0].tolist()) and set(row.tolist()) == {0, 1, 2}
+    assert targets["character"][0, 0].max() == 0

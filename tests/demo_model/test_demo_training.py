@@ -1,0 +1,263 @@
+"""Training end to end on a CPU with a tiny model: masks, equality with the library, resuming, export, card."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoModelForImageTextToText, AutoProcessor
+from typer.testing import CliRunner
+
+from demo_model.__main__ import app
+from demo_model.checkpoint import PART_BYTES, load_checkpoint, save_checkpoint
+from demo_model.evaluate import answered, evaluate, reductions, score, wilson, write_evaluation
+from demo_model.export import export_model, write_card
+from demo_model.losses import common_share, dense_loss, parent_excess
+from demo_model.model import TINY_SIZE
+from demo_model.questions import Slot
+from demo_model.reduction import merged, pooled_space, random_tokens, uniform_frames
+from demo_model.schedule import STAGES, rate_at, stage_at
+from demo_model.sequence import IGNORED, pack_slots, slot_ids, slot_mask
+from demo_model.train import Trainer, tiny_settings
+
+SLOTS = [Slot("ocr", "What code is shown?", "AB7"), Slot("colour", "What color is the circle?", "red")]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A tiny trainer after four steps, and its folder of checkpoints."""
+    folder = tmp_path_factory.mktemp("checkpoints")
+    trainer = Trainer(tiny_settings(max_steps=4), log=lambda line: None)
+    trainer.run(folder)
+    return trainer, folder
+
+
+@pytest.fixture(scope="module")
+def exported(trained, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("model")
+    export_model(trained[0].model, TINY_SIZE, trained[0].tokenizer, folder, torch.float32)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def frames() -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (3, 128, 128, 3), dtype=np.uint8)
+
+
+def floats(frames: np.ndarray) -> torch.Tensor:
+    return (torch.from_numpy(frames).permute(0, 3, 1, 2).float() / 255)[None]
+
+
+def test_mask_by_hand():
+    slot = torch.tensor([[0, 0, 1, -1]])
+    mask = slot_mask(slot, prefix=3, lengths=torch.tensor([2]))[0, 0]
+    expected = ["1101000", "1101100", "1100010", "0000001"]
+    assert ["".join(str(int(v)) for v in row) for row in mask] == expected
+
+
+def test_no_slot_sees_another(trained, frames):
+    trainer = trained[0]
+    other = [Slot("shape", "What shape is blue?", "star"), SLOTS[1]]
+    packed = [pack_slots([slots], trainer.tokenizer, 64, 2) for slots in (SLOTS, other)]
+    with torch.no_grad():
+        logits = [trainer.model(floats(frames), slots).logits[0][slots.slot[0] == 1] for slots in packed]
+    torch.testing.assert_close(logits[0], logits[1], atol=1e-5, rtol=0)
+
+
+def test_export_answers_as_training_did(trained, exported, frames):
+    trainer = trained[0]
+    model = AutoModelForImageTextToText.from_pretrained(exported, dtype=torch.float32).eval()
+    processor = AutoProcessor.from_pretrained(exported)
+    packed = pack_slots([SLOTS], trainer.tokenizer, 64, 2)
+    with torch.no_grad():
+        ours = trainer.model(floats(frames), packed).logits[0]
+        for number, slot in enumerate(SLOTS):
+            turn = {"role": "user", "content": [{"type": "video"}, {"type": "text", "text": slot.question}]}
+            prompt = processor.apply_chat_template([turn], add_generation_prompt=True)
+            inputs = processor(text=prompt + slot.answer + "<|im_end|>", videos=[frames], return_tensors="pt")
+            question, answer = slot_ids(slot, trainer.tokenizer)
+            size = len(question) + len(answer)
+            assert inputs["input_ids"][0, -size:].tolist() == question + answer
+            theirs = model(**inputs).logits[0, -size:]
+            torch.testing.assert_close(ours[packed.slot[0] == number], theirs, atol=1e-3, rtol=0)
+
+
+def test_tied_weights_and_size_survive_the_export(exported):
+    assert sum(path.stat().st_size for path in exported.iterdir()) < 30e6
+    config = json.loads((exported / "config.json").read_text())
+    assert config["model_type"] == "llava_onevision" and config["text_config"]["model_type"] == "qwen2"
+
+
+def test_training_moves_every_parameter_that_the_answers_use(trained):
+    fresh = Trainer(tiny_settings(), log=lambda line: None)
+    before, after = fresh.model.model.state_dict(), trained[0].model.model.state_dict()
+    still = [name for name in before if torch.equal(before[name], after[name])]
+    assert [name for name in still if "post_layernorm" not in name] == []  # the tower's last norm is not used
+
+
+def test_a_resumed_run_equals_an_uninterrupted_one(trained, tmp_path):
+    first = Trainer(tiny_settings(max_steps=4), log=lambda line: None)
+    first.resume(tmp_path)  # nothing there: starts anew
+    first.run(tmp_path)
+    for (name, one), (_, two) in zip(
+        first.model.state_dict().items(), trained[0].model.state_dict().items(), strict=True
+    ):
+        assert torch.equal(one, two), name
+    lines: list[str] = []
+    again = Trainer(tiny_settings(max_steps=5), log=lines.append)
+    again.run(tmp_path)
+    assert again.step == 5 and "resumed at step 4" in lines[0]
+
+
+def test_a_checkpoint_of_another_seed_is_refused(trained):
+    with pytest.raises(ValueError, match="another seed or size"):
+        Trainer(tiny_settings(seed=3), log=lambda line: None).run(trained[1])
+
+
+def test_checkpoints_come_in_small_files_and_damage_is_noticed(tmp_path):
+    tensor = torch.randn(6 * 2**20)
+    for step in (1, 2):
+        save_checkpoint(tmp_path, {"step": step, "tensor": tensor})
+    parts = sorted(tmp_path.glob("step-*/part-*"))
+    assert len(parts) == 2 and all(part.stat().st_size <= PART_BYTES for part in parts)
+    loaded = load_checkpoint(tmp_path)
+    assert loaded["step"] == 2 and torch.equal(loaded["tensor"], tensor)
+    parts[0].write_bytes(b"damaged")
+    with pytest.raises(ValueError, match="missing or damaged"):
+        load_checkpoint(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("reduce", "low", "high"),
+    [(merged(0.4), 0.05, 0.4), (uniform_frames(0.5), 0.5, 0.5), (pooled_space(4), 0.25, 0.25)],
+    ids=["merged", "frames", "pooled"],
+)
+def test_reductions_keep_what_they_say(reduce, low, high):
+    tokens = torch.randn(2, 4, 8, 8, 16, generator=torch.Generator().manual_seed(0)) * 0.3 + 1
+    kept = reduce(tokens)
+    assert low <= sum(len(clip) for clip in kept) / tokens[..., 0].numel() <= high + 1e-9
+    assert all(clip.shape[1] == 16 for clip in kept)
+
+
+def test_merging_a_batch_at_once_equals_merging_each_clip():
+    from sttm_core import merge_tokens
+
+    tokens = torch.randn(3, 4, 8, 8, 16, generator=torch.Generator().manual_seed(1)) * 0.4 + 1
+    tokens[:, 0] = tokens[0, -1]  # equal frames on both sides of the border between two clips
+    whole = merged(0.3)(tokens)
+    low, high = 0.0, 1.0
+    for _ in range(10):
+        tau = (low + high) / 2
+        alone = [merge_tokens(clip, tau, tau).tokens for clip in tokens]
+        too_many = sum(map(len, alone)) > 0.3 * tokens[..., 0].numel()
+        low, high = (low, tau) if too_many else (tau, high)
+    assert [len(clip) for clip in alone] == [len(clip) for clip in whole]
+    for one, two in zip(whole, alone, strict=True):
+        torch.testing.assert_close(one, two)
+
+
+def test_dropping_spares_the_needles():
+    tokens = torch.arange(2 * 2 * 4 * 4.0).view(2, 2, 4, 4, 1)
+    needles = torch.zeros(2, 2, 4, 4, dtype=torch.bool)
+    needles[:, 1, 2, 3] = True
+    kept = random_tokens(0.25, torch.Generator().manual_seed(0), needles)(tokens)
+    for clip, rest in zip(tokens, kept, strict=True):
+        assert len(rest) == 8 and clip[1, 2, 3] in rest
+        assert rest.flatten().tolist() == sorted(rest.flatten().tolist())
+
+
+def test_gradients_flow_through_merging(trained, frames):
+    packed = pack_slots([SLOTS], trained[0].tokenizer, 64, 2)
+    outputs = trained[0].model(floats(frames), packed, merged(0.3))
+    outputs.logits.sum().backward()
+    projector = trained[0].model.model.model.multi_modal_projector.linear_1.weight
+    assert projector.grad.abs().sum() > 0 and outputs.late is None
+    trained[0].model.zero_grad(set_to_none=True)
+
+
+def test_answered_needs_every_token():
+    labels = torch.tensor([[IGNORED, 3, 2, IGNORED, 5, 2]])
+    slot = torch.tensor([[0, 0, 0, 1, 1, 1]])
+    logits = torch.nn.functional.one_hot(torch.tensor([[0, 3, 2, 0, 4, 2]]), 6).float()
+    assert answered(logits, labels, slot, 3).tolist() == [[True, False, True]]
+
+
+@pytest.mark.parametrize(
+    ("correct", "total", "low", "high"), [(8, 10, 0.4902, 0.9433), (0, 10, 0.0, 0.2775), (10, 10, 0.7225, 1.0)]
+)
+def test_wilson_against_published_values(correct, total, low, high):
+    assert wilson(correct, total) == pytest.approx((low, high), abs=5e-5)
+
+
+@pytest.mark.parametrize(("correct", "total"), [(1, 0), (3, 2), (-1, 2)])
+def test_wilson_refuses_what_is_no_share(correct, total):
+    with pytest.raises(ValueError, match="not a share"):
+        wilson(correct, total)
+
+
+def test_losses_by_hand():
+    same = torch.ones(1, 2, 4, 4, 3)
+    assert common_share(same).item() == pytest.approx(1)
+    assert parent_excess(same).item() == pytest.approx(0.1, abs=1e-5)
+    spread = torch.eye(3)[torch.arange(3)].view(1, 1, 1, 3, 3)
+    assert common_share(spread).item() == pytest.approx(1 / 3)
+    logits, target = torch.zeros(1, 100, 4), torch.zeros(1, 100, dtype=torch.int64)
+    target[0, 0] = 2  # one thing weighs as much as 99 tokens of background
+    logits[0, 0, 1] = 50.0
+    assert dense_loss(logits, target).item() == pytest.approx((50 + math.log(4)) / 2, rel=1e-3)
+
+
+def test_schedule():
+    assert sum(stage.share for stage in STAGES) == pytest.approx(1)
+    assert {frames * clips for stage in STAGES for frames, clips in stage.cycle} == {512}
+    assert [stage_at(STAGES, part).name for part in (0, 0.2, 0.5, 0.9, 1.0)] == [
+        "single frames", "4 frames", "4, 8, 16 frames", "8, 16, 32 frames", "8, 16, 32 frames"
+    ]  # fmt: skip
+    assert rate_at(0.0, 0) == pytest.approx(1 / 60)
+    assert rate_at(0.3, 100) == 1 and rate_at(0.69, 100) == pytest.approx(0.5) and rate_at(1.0, 100) == 0.02
+
+
+def test_the_card_has_its_figures_from_the_evaluation(exported, tmp_path, monkeypatch):
+    monkeypatch.setattr("demo_model.evaluate.FRAMES_A_BATCH", 24)
+    report = write_evaluation(exported, tmp_path / "e.json", (3,), 1, log=lambda line: None)
+    assert report == json.loads((tmp_path / "e.json").read_text())
+    report["methods"]["every other frame"] = report["paraphrases"] | {"kept": 0.5}
+    report["frames"]["3"]["tasks"]["ocr"] = score(37, 41)
+    report["frames"]["3"]["overall"] = score(123, 456)
+    (tmp_path / "e.json").write_text(json.dumps(report))
+    write_card(tmp_path / "e.json", tmp_path / "card.md", {"Device": "one CPU"})
+    card = (tmp_path / "card.md").read_text()
+    assert re.search(r"\| ocr \| 90\.2 \(77\.5-96\.1\)", card)
+    assert "| overall | 27.0 (23.1-31.2)" in card
+    assert report["weights_sha256"] in card and "- Device: one CPU" in card and "| every other frame | 50.0% |" in card
+
+
+def test_evaluation_counts_questions_and_kept_tokens(trained):
+    model, tokenizer = trained[0].model, trained[0].tokenizer
+    result = evaluate(model, tokenizer, 2, 1, reduction=uniform_frames(0.5))
+    assert result["kept"] == 0.5
+    assert {row["total"] for row in result["tasks"].values()} == {1} and len(result["tasks"]) == result["overall"][
+        "total"
+    ]
+
+
+def test_table_of_methods_names_every_row():
+    names = list(reductions(16, 14, (0.3,)))
+    assert names == [
+        f"{name} 30%" for name in ("sttm paper", "sttm as_released", "random", "uniform frames", "spatial pooling")
+    ]
+
+
+def test_command_line_trains_and_exports(tmp_path):
+    run = CliRunner().invoke
+    options = ["--size", "tiny", "--minutes", "0.03", "--workers", "1", "--device", "cpu"]
+    result = run(app, ["train", "--resume", str(tmp_path / "c"), *options], catch_exceptions=False)
+    assert result.exit_code == 0 and "s left" in result.output
+    result = run(app, ["export", "--resume", str(tmp_path / "c"), "--out", str(tmp_path / "m"), "--size", "tiny"])
+    assert result.exit_code == 0 and (tmp_path / "m" / "model.safetensors").is_file()
+    result = run(app, ["train", "--resume", str(tmp_path / "c"), "--size", "huge"])
+    assert result.exit_code != 0
