@@ -82,7 +82,7 @@ export function followTheme({ section, options }, changed) {
   const system = window.matchMedia("(prefers-color-scheme: dark)");
   const apply = () => {
     const marked = [document.documentElement, document.body].some((element) => element.classList.contains("dark"));
-    section.classList.toggle("dark", marked || (options.followSystem && system.matches));
+    section.classList.toggle("dark", marked || Boolean(options.followSystem && system.matches));
     const style = getComputedStyle(section);
     const colours = { font: style.fontFamily };
     for (const name of THEME) colours[name] = style.getPropertyValue(`--${name}`).trim();
