@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from transformers import PreTrainedConfig
+from transformers import BitsAndBytesConfig, PreTrainedConfig
 
-from .models import Family, family_of
+from .models import Family, family_for
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 ATTENTIONS = ("sdpa", "eager", "flash_attention_2")
+# Kept in full precision when the rest is quantised: they are small, and the image features depend on them.
+NOT_QUANTISED = ("visual", "vision_tower", "vision_model", "multi_modal_projector", "connector", "lm_head")
 # What transformers raises for files that are missing, cut short or of another model; it promises no single type.
 _LOADING_ERRORS = (
     OSError, ValueError, ImportError, RuntimeError, LookupError, TypeError, AttributeError, SafetensorError,
@@ -22,42 +26,56 @@ class ModelError(ValueError):
     """A model that can't be used; the message is one sentence for people."""
 
 
-def load_model(
-    path_or_id: str,
-    *,
-    device: str | None = None,
-    dtype: str | torch.dtype | None = None,
-    device_map: str | dict | None = None,
-    attention: str = "sdpa",
-    offload_folder: str | None = None,
-) -> tuple[torch.nn.Module, object, Family]:
+@dataclass(frozen=True)
+class LoadingOptions:
+    """How to load a checkpoint.
+
+    Attributes:
+        device: ``"cuda"``, ``"cpu"``...; a GPU if there is one by default.
+        dtype: bfloat16 on a GPU and float32 on a CPU by default.
+        device_map: ``"auto"`` or a map spreads the layers over devices by accelerate; ``device`` is then ignored.
+        max_memory: for ``device_map="auto"``, what each device may hold: ``{0: "70GiB", "cpu": "100GiB"}``.
+        offload_folder: where ``device_map`` puts weights that neither GPUs nor memory hold.
+        attention: ``"sdpa"``, ``"eager"`` or ``"flash_attention_2"``.
+        load_in_4bit, load_in_8bit: quantise the decoder while loading; needs a CUDA GPU and bitsandbytes.
+        rope_factor: divide all positions by this (linear RoPE scaling), for inputs longer than the model was trained
+            on: the paper sets 2 for 180 frames, whose 35280 tokens exceed the 32768 positions of Qwen2.
+        newline: LLaVA-Video only, see `models.llava_video.NEWLINES`; ``"no_token"`` by default.
+    """
+
+    device: str | None = None
+    dtype: str | torch.dtype | None = None
+    device_map: str | dict | None = None
+    max_memory: dict[int | str, int | str] | None = None
+    offload_folder: str | None = None
+    attention: str = "sdpa"
+    load_in_4bit: bool = False
+    load_in_8bit: bool = False
+    rope_factor: float | None = None
+    newline: str | None = None
+
+
+def load_model(path_or_id: str, **options) -> tuple[torch.nn.Module, object, Family]:
     """A Hugging Face model in evaluation mode, its processor and its family.
 
     Args:
         path_or_id: local folder or hub id.
-        device: ``"cuda"``, ``"cpu"``...; a GPU if there is one by default.
-        dtype: bfloat16 on a GPU and float32 on a CPU by default.
-        device_map: ``"auto"`` or a map spreads the layers over devices by accelerate; ``device`` is then ignored.
-        attention: ``"sdpa"``, ``"eager"`` or ``"flash_attention_2"``.
-        offload_folder: where ``device_map`` puts weights that neither GPUs nor memory hold.
+        options: see `LoadingOptions`.
 
     Raises:
         ModelError: if the folder or id is missing, the files are broken or incomplete, the architecture is not
             supported, or an option makes no sense on this machine.
     """
-    device = _device(device)
-    options = {
-        "dtype": _dtype(dtype, device),
-        "attn_implementation": _one_of("attention", attention, ATTENTIONS),
-        "device_map": device_map,
-    }
-    if offload_folder is not None:
-        options["offload_folder"] = offload_folder
+    wanted = LoadingOptions(**options)
+    device = _device(wanted.device)
+    arguments = _arguments(wanted, device)
     family = _family(path_or_id)
     try:
-        processor = family.load_processor(path_or_id)
-        model, report = family.load(path_or_id, **options)
-        model = model if device_map is not None else model.to(device)
+        config = family.config(path_or_id, wanted.newline)
+        _scale_rope(config, wanted.rope_factor)
+        model, report = family.load(path_or_id, config, **arguments)
+        processor = family.load_processor(path_or_id, model)
+        model = model if "device_map" in arguments else model.to(device)
     except torch.OutOfMemoryError as error:
         raise ModelError(f"The GPU's memory does not hold {path_or_id}; spread it with device_map='auto'.") from error
     except _LOADING_ERRORS as error:
@@ -66,20 +84,60 @@ def load_model(
     return model.eval(), processor, family
 
 
+def _arguments(wanted: LoadingOptions, device: torch.device) -> dict:
+    """What `from_pretrained` is told."""
+    if wanted.attention not in ATTENTIONS:
+        raise ModelError(f"The attention must be one of {', '.join(ATTENTIONS)}, got {wanted.attention!r}.")
+    arguments = {"dtype": _dtype(wanted.dtype, device), "attn_implementation": wanted.attention}
+    device_map = wanted.device_map
+    if wanted.load_in_4bit or wanted.load_in_8bit:
+        arguments["quantization_config"] = _quantization(wanted, device, arguments["dtype"])
+        device_map = {"": device} if device_map is None else device_map  # quantised weights can't be moved later
+    if wanted.max_memory is not None and device_map is None:
+        raise ModelError("max_memory limits what device_map='auto' may use; give both.")
+    given = {"device_map": device_map, "max_memory": wanted.max_memory, "offload_folder": wanted.offload_folder}
+    return arguments | {name: value for name, value in given.items() if value is not None}
+
+
+def _quantization(wanted: LoadingOptions, device: torch.device, dtype: torch.dtype) -> BitsAndBytesConfig:
+    if wanted.load_in_4bit and wanted.load_in_8bit:
+        raise ModelError("A model is loaded in 4 bit or in 8 bit, not both; leave one of them out.")
+    if find_spec("bitsandbytes") is None:
+        raise ModelError("Loading in 4 or 8 bit needs the package bitsandbytes; install it with pip.")
+    if device.type != "cuda":
+        raise ModelError(f"Loading in 4 or 8 bit needs a CUDA GPU, not {device}; leave it out.")
+    return BitsAndBytesConfig(
+        load_in_4bit=wanted.load_in_4bit,
+        load_in_8bit=wanted.load_in_8bit,
+        bnb_4bit_compute_dtype=dtype,
+        llm_int8_skip_modules=list(NOT_QUANTISED),
+    )
+
+
+def _scale_rope(config: PreTrainedConfig, factor: float | None) -> None:
+    """Linear RoPE scaling of the text decoder by ``factor``."""
+    if factor is None:
+        return
+    if not factor >= 1:
+        raise ValueError(f"rope_factor must be 1 or more, got {factor}")
+    text = config.get_text_config()
+    text.rope_parameters = dict(text.rope_parameters) | {"rope_type": "linear", "factor": float(factor)}
+
+
 def _family(path_or_id: str) -> Family:
     """The family that the checkpoint's config.json names."""
     try:
-        model_type = PreTrainedConfig.get_config_dict(path_or_id)[0].get("model_type")
+        config = PreTrainedConfig.get_config_dict(path_or_id)[0]
     except (OSError, ValueError):
-        model_type = None
-    if not model_type:
+        config = {}
+    if not config.get("model_type"):
         where = "folder" if Path(path_or_id).exists() else "folder or hub id"
         raise ModelError(
             f"There is no usable model at {path_or_id!r}; "
             f"give the {where} of a Hugging Face checkpoint with a config.json."
         )
     try:
-        return family_of(model_type)
+        return family_for(config)
     except ValueError as error:
         raise ModelError(str(error)) from error
 
@@ -117,12 +175,6 @@ def _dtype(dtype: str | torch.dtype | None, device: torch.device) -> torch.dtype
     if dtype not in DTYPES:
         raise ModelError("The dtype must be float32, bfloat16 or float16.")
     return dtype
-
-
-def _one_of(name: str, value: str, known: tuple[str, ...]) -> str:
-    if value not in known:
-        raise ModelError(f"The {name} must be one of {', '.join(known)}, got {value!r}.")
-    return value
 
 
 def _one_sentence(error: Exception) -> str:

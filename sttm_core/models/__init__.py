@@ -5,6 +5,7 @@ from __future__ import annotations
 from .base import Family, VideoLayout
 from .internvl import InternVL
 from .llava_onevision import LlavaOnevision
+from .llava_video import LlavaVideo
 from .qwen2_5_vl import Qwen25VL
 from .qwen2_vl import Qwen2VL
 from .qwen3_vl import Qwen3VL, Qwen3VLMoe
@@ -12,7 +13,16 @@ from .smolvlm import SmolVLM
 
 FAMILIES: dict[str, Family] = {
     family.model_type: family
-    for family in (LlavaOnevision(), Qwen2VL(), Qwen25VL(), Qwen3VL(), Qwen3VLMoe(), InternVL(), SmolVLM())
+    for family in (
+        LlavaOnevision(),
+        LlavaVideo(),
+        Qwen2VL(),
+        Qwen25VL(),
+        Qwen3VL(),
+        Qwen3VLMoe(),
+        InternVL(),
+        SmolVLM(),
+    )
 }
 
 
@@ -31,4 +41,10 @@ def family_of(model_type: str) -> Family:
     return FAMILIES[model_type]
 
 
-__all__ = ["FAMILIES", "Family", "VideoLayout", "family_of"]
+def family_for(config: dict) -> Family:
+    """The family of a checkpoint by its config.json; ValueError as `family_of`."""
+    found = [family for family in FAMILIES.values() if family.matches(config)]
+    return found[0] if found else family_of(config["model_type"])
+
+
+__all__ = ["FAMILIES", "Family", "VideoLayout", "family_for", "family_of"]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import nn
-from transformers import AutoModelForImageTextToText, AutoProcessor
+from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor, PreTrainedConfig
 from transformers.video_utils import VideoMetadata
 
 from ..decoder import RotaryEmbeddings
@@ -53,12 +53,24 @@ class Family:
     position_axes: int = 1
     frame_tokens: int | None = None
 
-    def load(self, path_or_id: str, **options) -> tuple[nn.Module, dict]:
-        """The model, and transformers' report with its ``missing_keys``; ``options`` are those of `from_pretrained`."""
-        return AutoModelForImageTextToText.from_pretrained(path_or_id, output_loading_info=True, **options)
+    def matches(self, config: dict) -> bool:
+        """Whether a checkpoint's config.json is of this family."""
+        return config.get("model_type") == self.model_type
 
-    def load_processor(self, path_or_id: str):
-        """What turns text and frames into model inputs."""
+    def config(self, path_or_id: str, newline: str | None = None) -> PreTrainedConfig:
+        """The checkpoint's config; ``newline`` is for LLaVA-Video alone."""
+        if newline is not None:
+            raise ValueError(f"newline tokens can't be chosen for {self.title}; leave newline out")
+        return AutoConfig.from_pretrained(path_or_id)
+
+    def load(self, path_or_id: str, config: PreTrainedConfig, **options) -> tuple[nn.Module, dict]:
+        """The model, and transformers' report with its ``missing_keys``; ``options`` are those of `from_pretrained`."""
+        return AutoModelForImageTextToText.from_pretrained(
+            path_or_id, config=config, output_loading_info=True, **options
+        )
+
+    def load_processor(self, path_or_id: str, model: nn.Module):
+        """What turns text and frames into inputs of ``model``."""
         return AutoProcessor.from_pretrained(path_or_id)
 
     def decoder(self, model: nn.Module) -> nn.Module:

@@ -1,0 +1,193 @@
+"""LLaVA-Video in its original form (lmms-lab): keys and config are mapped onto LLaVA-OneVision's classes while loading.
+
+The checkpoints were trained with a newline token behind every row of a frame ("grid"); the paper removes them ("no_token",
++0.3 points on average), which is the default here.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import nn
+from transformers import (
+    AutoTokenizer,
+    LlavaOnevisionConfig,
+    LlavaOnevisionForConditionalGeneration,
+    LlavaOnevisionModel,
+    LlavaOnevisionVideoProcessor,
+    PreTrainedConfig,
+    PreTrainedTokenizerBase,
+    Qwen2Config,
+    SiglipVisionConfig,
+)
+
+from .base import Family, VideoLayout
+
+NEWLINES = ("no_token", "one_token", "frame", "grid")
+POOLINGS = ("average", "max", "bilinear")
+VIDEO_TOKEN = "<video>"
+PROMPT = (
+    "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n"
+    f"<|im_start|>user\n{VIDEO_TOKEN}\n{{question}}<|im_end|>\n<|im_start|>assistant\n"
+)
+VISION_TOWER = "google/siglip-so400m-patch14-384"
+TEXT_KEYS = (
+    "vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads",
+    "hidden_act", "max_position_embeddings", "rms_norm_eps", "rope_theta", "rope_scaling", "attention_dropout",
+    "use_sliding_window", "sliding_window", "max_window_layers", "tie_word_embeddings", "bos_token_id", "eos_token_id",
+)  # fmt: skip
+
+
+class LlavaVideoModel(LlavaOnevisionModel):
+    """LLaVA-OneVision whose config says how frames are pooled (``pooling``) and where newlines go (``newline``)."""
+
+    def apply_pooling(self, image_features: torch.Tensor) -> torch.Tensor:
+        """``[T, H*W, C]`` patches to ``[T, h*w, C]`` tokens, two by two."""
+        side = math.isqrt(image_features.shape[1])
+        grid = image_features.unflatten(1, (side, side)).permute(0, 3, 1, 2)  # [T, C, H, W]
+        if self.config.pooling == "bilinear":
+            pooled = nn.functional.interpolate(grid, size=2 * [math.ceil(side / 2)], mode="bilinear")
+        elif self.config.pooling == "average":
+            pooled = nn.functional.avg_pool2d(grid, 2)
+        else:
+            pooled = nn.functional.max_pool2d(grid, 2)
+        return pooled.flatten(2).mT  # [T, h*w, C]
+
+    def get_video_features(self, pixel_values_videos: torch.Tensor, **kwargs):
+        outputs = super().get_video_features(pixel_values_videos, **kwargs)
+        features, newline = outputs.pooler_output[:, :-1], outputs.pooler_output[:, -1:]  # [B, T*h*w, C], [B, 1, C]
+        runs = newline_runs(self.config, pixel_values_videos.shape[1])
+        if runs:
+            grid = features.unflatten(1, (runs, -1))  # [B, runs, tokens, C]
+            marks = newline[:, None].expand(-1, runs, -1, -1)
+            features = torch.cat([grid, marks], dim=2).flatten(1, 2)
+        outputs.pooler_output = features
+        return outputs
+
+
+class LlavaVideoForConditionalGeneration(LlavaOnevisionForConditionalGeneration):
+    def __init__(self, config: LlavaOnevisionConfig) -> None:
+        super().__init__(config)
+        self.model = LlavaVideoModel(config)
+        self.post_init()
+
+
+def token_side(config: LlavaOnevisionConfig) -> int:
+    """Tokens along a side of a frame: 14, or 13 where 27 patches are pooled by average."""
+    patches = config.vision_config.image_size // config.vision_config.patch_size
+    return math.ceil(patches / 2) if config.pooling == "bilinear" else patches // 2
+
+
+def newline_runs(config: LlavaOnevisionConfig, frames: int) -> int:
+    """How many runs of tokens end in a newline."""
+    return {"no_token": 0, "one_token": 1, "frame": frames, "grid": frames * token_side(config)}[config.newline]
+
+
+@dataclass
+class LlavaVideoProcessor:
+    """Tokenizer and frame preprocessing of the original; enough of a Hugging Face processor for one video."""
+
+    tokenizer: PreTrainedTokenizerBase
+    video_processor: LlavaOnevisionVideoProcessor
+    config: LlavaOnevisionConfig
+    video_token: str = VIDEO_TOKEN
+
+    def __call__(self, text: str, videos: list[np.ndarray], return_tensors: str = "pt", **options) -> dict:
+        """``input_ids``, ``attention_mask`` and ``pixel_values_videos [1, T, 3, H, W]``."""
+        frames, side = len(videos[0]), token_side(self.config)
+        tokens = frames * side * side + newline_runs(self.config, frames)
+        expanded = text.replace(self.video_token, self.video_token * tokens, 1)
+        made = self.tokenizer(expanded, return_tensors=return_tensors)
+        pixels = self.video_processor(videos, return_tensors=return_tensors, **options)
+        return {"input_ids": made["input_ids"], "attention_mask": made["attention_mask"], **pixels}
+
+
+class LlavaVideo(Family):
+    model_type = "llava_qwen"
+    title = "LLaVA-Video"
+    hub_ids = (
+        "lmms-lab/LLaVA-Video-7B-Qwen2",
+        "lmms-lab/LLaVA-Video-7B-Qwen2-Video-Only",
+        "lmms-lab/LLaVA-Video-72B-Qwen2",
+    )
+
+    def matches(self, config: dict) -> bool:
+        """The originals say "llava" or "qwen2", as other models do: their class name tells."""
+        return "LlavaQwenForCausalLM" in (config.get("architectures") or [])
+
+    def config(self, path_or_id: str, newline: str | None = None) -> LlavaOnevisionConfig:
+        config = onevision_config(PreTrainedConfig.get_config_dict(path_or_id)[0])
+        config.newline = "no_token" if newline is None else newline
+        if config.newline not in NEWLINES:
+            raise ValueError(f"newline must be one of {', '.join(NEWLINES)}, got {newline!r}")
+        config.video_token_index = load_tokenizer(path_or_id).convert_tokens_to_ids(VIDEO_TOKEN)
+        if config.video_token_index >= config.text_config.vocab_size:
+            raise ValueError(f"its vocabulary of {config.text_config.vocab_size} has no row left for {VIDEO_TOKEN}")
+        return config
+
+    def load(self, path_or_id: str, config: LlavaOnevisionConfig, **options) -> tuple[nn.Module, dict]:
+        return LlavaVideoForConditionalGeneration.from_pretrained(
+            path_or_id, config=config, key_mapping=key_mapping(config), output_loading_info=True, **options
+        )
+
+    def load_processor(self, path_or_id: str, model: nn.Module) -> LlavaVideoProcessor:
+        side = model.config.vision_config.image_size
+        half = [0.5, 0.5, 0.5]
+        video = LlavaOnevisionVideoProcessor(size={"height": side, "width": side}, image_mean=half, image_std=half)
+        return LlavaVideoProcessor(load_tokenizer(path_or_id), video, model.config)
+
+    def prompt(self, processor, question: str) -> str:
+        return PROMPT.format(question=question)
+
+    def layout(self, model: nn.Module, inputs: dict[str, torch.Tensor]) -> VideoLayout:
+        ids, config = inputs["input_ids"][0], model.config
+        frames, side = inputs["pixel_values_videos"].shape[1], token_side(config)
+        places = (ids == config.video_token_index).nonzero().squeeze(1)
+        runs = newline_runs(config, frames)
+        if runs:
+            places = places.view(runs, -1)[:, :-1]  # without the newline that ends each run
+        return VideoLayout(places.reshape(frames, side, side), len(ids))
+
+
+def load_tokenizer(path_or_id: str) -> PreTrainedTokenizerBase:
+    """The original's tokenizer, with a token of its own for the video."""
+    tokenizer = AutoTokenizer.from_pretrained(path_or_id)
+    tokenizer.add_tokens([VIDEO_TOKEN], special_tokens=True)
+    return tokenizer
+
+
+def onevision_config(original: dict) -> LlavaOnevisionConfig:
+    """The config of LLaVA-OneVision's classes for one of the original's."""
+    vision = original.get("vision_config")
+    if vision is None and original.get("mm_vision_tower") != VISION_TOWER:
+        raise ValueError(f"its vision tower is {original.get('mm_vision_tower')!r}, and only {VISION_TOWER} is known")
+    pooling = original.get("mm_spatial_pool_mode") or "bilinear"
+    if pooling not in POOLINGS or original.get("mm_spatial_pool_stride", 2) != 2:
+        raise ValueError(f"its pooling is {pooling!r}, and only {', '.join(POOLINGS)} two by two are known")
+    config = LlavaOnevisionConfig(
+        vision_config=SiglipVisionConfig(**vision) if vision else None,
+        text_config=Qwen2Config(**{key: original[key] for key in TEXT_KEYS if original.get(key) is not None}),
+        tie_word_embeddings=bool(original.get("tie_word_embeddings")),
+        vision_feature_layer=-1,  # the checkpoints hold the tower without its last layer
+        vision_feature_select_strategy="full",
+    )
+    config.pooling = pooling
+    return config
+
+
+def key_mapping(config: LlavaOnevisionConfig) -> dict[str, str]:
+    """Patterns of the original's names, and what they are in this version's classes."""
+    with torch.device("meta"):
+        tower = LlavaVideoForConditionalGeneration(config).model.vision_tower
+    inner = "model.vision_tower.vision_model." if hasattr(tower, "vision_model") else "model.vision_tower."
+    return {
+        r"^model\.vision_tower\.vision_tower\.vision_model\.": inner,
+        r"^model\.mm_projector\.0\.": "model.multi_modal_projector.linear_1.",
+        r"^model\.mm_projector\.2\.": "model.multi_modal_projector.linear_2.",
+        r"^model\.embed_tokens\.": "model.language_model.embed_tokens.",
+        r"^model\.layers\.": "model.language_model.layers.",
+        r"^model\.norm\.": "model.language_model.norm.",
+    }
