@@ -22,7 +22,8 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components, minimum_spanning_tree
 
 from .components import released_labels
-from .plan import check_rules, check_threshold, find_links, keep_nodes
+from .plan import check_rules, check_threshold, keep_nodes, link_ends, mark_links
+from .quadtree import lookup
 from .similarity import SimilarityTables
 
 EXPONENTS = {"balanced": (1, 1), "spatial": (1, 3), "temporal": (3, 1)}
@@ -107,7 +108,8 @@ def retention_surface(
 
 def count_tokens(tables: SimilarityTables, tau_spatial: float, tau_temporal: float, rules: str) -> int:
     """``tables.plan(...).num_tokens`` for tables on the CPU, without making the plan."""
-    num_nodes, ends, _ = _candidates(tables, tau_spatial, tau_temporal, rules)
+    tau_s, tau_t = check_threshold("tau_spatial", tau_spatial), check_threshold("tau_temporal", tau_temporal)
+    num_nodes, ends, _ = _candidates(tables, tau_s, tau_t, rules)
     if rules == "as_released":
         return _count_released(num_nodes, ends)
     linked = coo_matrix((np.ones(len(ends), dtype=np.float64), tuple(ends.T)), shape=(num_nodes, num_nodes))
@@ -165,8 +167,9 @@ def _candidates(
 ) -> tuple[int, np.ndarray, np.ndarray]:
     """Number of kept nodes, ``[K, 2]`` links between them and their ``[K]`` cosines."""
     kept = keep_nodes(tables, tau_spatial, rules)
-    ends, cosines = find_links(tables, kept, tau_temporal)
-    return int(kept.is_top.sum()), ends.numpy(), cosines.numpy()
+    linked, cosines = mark_links(tables, kept, tau_temporal)
+    links_at = linked.view(-1).nonzero().squeeze(1)
+    return int(kept.is_top.sum()), link_ends(kept, links_at).numpy(), lookup(cosines, links_at).numpy()
 
 
 def _counts_of_row(num_nodes: int, ends: np.ndarray, cosines: np.ndarray, taus: np.ndarray) -> np.ndarray:

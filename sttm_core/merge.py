@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
+from . import dispatch
 from .plan import MergePlan, check_threshold
 from .quadtree import lookup, shared_tree, tree_tensor
 from .similarity import check_tokens, similarity_tables
@@ -74,7 +75,10 @@ def apply_plan(plan: MergePlan, tokens: torch.Tensor) -> MergedTokens:
     if plan.member_of.device != tokens.device:
         plan = plan.to(tokens.device)
     flat = tokens.reshape(plan.num_patches, tokens.shape[-1])
-    return MergedTokens(pool_members(flat, plan.member_of.reshape(-1), member_weights(plan), plan.num_tokens), plan)
+    token, weights = plan.member_of.reshape(-1), member_weights(plan)
+    if kernels := dispatch.kernels_for(flat):
+        return MergedTokens(kernels.pool_rows(flat.contiguous(), token, weights, plan.patch_counts), plan)
+    return MergedTokens(pool_members(flat, token, weights, plan.num_tokens), plan)
 
 
 def pool_members(patches: torch.Tensor, token: torch.Tensor, weights: torch.Tensor, num_tokens: int) -> torch.Tensor:

@@ -67,12 +67,12 @@ class MergePlan:
     @cached_property
     def tokens_per_frame(self) -> torch.Tensor:
         """``[T]`` int64: tokens whose representative lies in each frame; they sum to N."""
-        return torch.bincount(self.boxes[:, 0], minlength=self.num_frames)
+        return count_values(self.boxes[:, 0], self.num_frames)
 
     @cached_property
     def member_counts(self) -> torch.Tensor:
         """``[N]`` int64: kept nodes merged into each token; above 1 it is a chain."""
-        return torch.bincount(self.node_tokens, minlength=self.num_tokens)
+        return count_values(self.node_tokens, self.num_tokens)
 
     @property
     def num_chains(self) -> int:
@@ -125,25 +125,32 @@ class MergePlan:
 
 
 def build_plan(tables: SimilarityTables, tau_spatial: float, tau_temporal: float, rules: str) -> MergePlan:
-    """The plan at these thresholds; comparisons are made in float32, as everywhere (see `SimilarityTables.plan`)."""
+    """The plan at these thresholds; comparisons are made in float32, as everywhere (see `SimilarityTables.plan`).
+
+    On a GPU the host waits twice: for the numbers of nodes and links, and for the number of tokens. (The loop of
+    ``rules="as_released"`` waits once more in each of its rounds.)
+    """
     tau_s, tau_t = check_threshold("tau_spatial", tau_spatial), check_threshold("tau_temporal", tau_temporal)
     check_rules(rules)
     tree, device = tables.tree, tables.device
     kept = keep_nodes(tables, tau_s, rules)
-    node_frames, top_patches = kept.is_top.nonzero(as_tuple=True)  # scan order
-    links, cosines = find_links(tables, kept, tau_t)
-    labels = (smallest_labels if rules == "paper" else released_labels)(links[:, 0], links[:, 1], len(node_frames))
+    linked, cosines = mark_links(tables, kept, tau_t)
+    num_nodes, num_links = torch.stack([kept.is_top.sum(), linked.sum()]).tolist()
+    tops, links_at = positions(kept.is_top, num_nodes), positions(linked, num_links)  # scan order
+    links = link_ends(kept, links_at)
+    node_frames, node_ids = tops // tree.num_patches, lookup(kept.nodes, tops)
+    labels = (smallest_labels if rules == "paper" else released_labels)(links[:, 0], links[:, 1], num_nodes)
     first = labels == torch.arange(len(labels), device=device)  # representatives, in scan order
     node_tokens = lookup(torch.cumsum(first, 0) - 1, labels)
-    node_ids = lookup(kept.nodes, node_frames * tree.num_patches + top_patches)
     member_of = lookup(node_tokens, kept.rank)
     node_boxes = tree_tensor(tree, "boxes", device).index_select(0, node_ids)
-    boxes = torch.cat([node_frames[:, None], node_boxes], dim=1)[first]
+    leaders = positions(first, int(first.sum()))
+    boxes = torch.cat([node_frames[:, None], node_boxes], dim=1).index_select(0, leaders)
     grid = (tables.num_frames, tree.height, tree.width)
     return MergePlan(
         tree, tables.num_frames, float(tau_spatial), float(tau_temporal), rules, tables.weighting,
-        node_frames, node_ids, node_tokens, links, cosines,
-        boxes, torch.bincount(member_of.reshape(-1), minlength=len(boxes)),
+        node_frames, node_ids, node_tokens, links, lookup(cosines, links_at),
+        boxes, count_values(member_of, len(boxes)),
         kept.rank.view(grid), member_of.view(grid),
     )  # fmt: skip
 
@@ -208,19 +215,30 @@ def kept_levels(split: torch.Tensor, tree: Quadtree) -> torch.Tensor:
     return levels
 
 
-def find_links(tables: SimilarityTables, kept: KeptNodes, tau_t: float) -> tuple[torch.Tensor, torch.Tensor]:
-    """``[K, 2]`` kept nodes and ``[K]`` cosines of the linked pairs (paper section 3.2).
+def mark_links(tables: SimilarityTables, kept: KeptNodes, tau_t: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """``[T-1, H*W]`` bool, whether the patch names a linked pair, and the cosines of all pairs (paper section 3.2).
 
     Of two kept nodes that share a patch the finer one lies inside the other, so its top-left patch names the pair once.
     """
-    if tau_t <= 0:
-        return kept.rank.new_empty(0, 2), tables.pair_cosines.new_empty(0)
+    tree, device = tables.tree, tables.device
     earlier, later = kept.levels[:-1], kept.levels[1:]
-    names_pair = ((earlier <= later) & kept.is_top[:-1]) | ((earlier > later) & kept.is_top[1:])  # [T-1, H*W]
-    patches = torch.arange(tables.tree.num_patches, device=tables.device)
-    place = (earlier * tables.tree.num_levels + later) * tables.tree.num_patches + patches
-    cosines = tables.pair_cosines.gather(1, lookup(tree_tensor(tables.tree, "pair_index", tables.device), place))
-    first = (names_pair & (cosines >= tau_t)).view(-1).nonzero().squeeze(1)  # patch of the video, in the earlier frame
-    rank = kept.rank.view(-1)
-    ends = [lookup(rank, first), lookup(rank, first + tables.tree.num_patches)]
-    return torch.stack(ends, dim=1), lookup(cosines, first)
+    names_pair = ((earlier <= later) & kept.is_top[:-1]) | ((earlier > later) & kept.is_top[1:])
+    place = (earlier * tree.num_levels + later) * tree.num_patches + torch.arange(tree.num_patches, device=device)
+    cosines = tables.pair_cosines.gather(1, lookup(tree_tensor(tree, "pair_index", device), place))
+    return names_pair & (cosines >= tau_t) & (tau_t > 0), cosines
+
+
+def link_ends(kept: KeptNodes, links_at: torch.Tensor) -> torch.Tensor:
+    """``[K, 2]`` kept nodes (earlier, later) of the links named by these patches of the video, in the earlier frame."""
+    return torch.stack([lookup(kept.rank, links_at), lookup(kept.rank, links_at + kept.rank.shape[1])], dim=1)
+
+
+def positions(mask: torch.Tensor, count: int) -> torch.Tensor:
+    """``[count]`` int64: where the flattened mask holds, without asking a GPU how often it does."""
+    return torch.nonzero_static(mask.view(-1), size=count).squeeze(1)
+
+
+def count_values(values: torch.Tensor, size: int) -> torch.Tensor:
+    """``[size]`` int64: how often each of ``0 .. size-1`` occurs; as torch.bincount, which makes the host wait."""
+    flat = values.reshape(-1)
+    return flat.new_zeros(size).scatter_add_(0, flat, torch.ones_like(flat))

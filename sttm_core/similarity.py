@@ -13,11 +13,13 @@ from functools import lru_cache
 import numpy as np
 import torch
 
+from . import dispatch
 from .plan import MergePlan, build_plan
 from .quadtree import Quadtree, shared_tree, take_columns, tree_tensor
 
 WEIGHTINGS = ("nodes", "patches")
 CHUNK_BYTES = 4 * 2**20  # float32 features worked on at a time on a CPU: near its caches
+FLOAT_BYTES = 4
 DEVICE_CHUNKS = 64  # times that on other devices, where a chunk should fill the machine
 
 
@@ -106,8 +108,7 @@ def similarity_tables(
     if weighting not in WEIGHTINGS:
         raise ValueError(f"weighting must be one of {', '.join(WEIGHTINGS)}, got {weighting!r}.")
     frames = tokens.reshape(tokens.shape[0], tree.num_patches, tokens.shape[-1])  # [T, H*W, C]
-    chunk_bytes = CHUNK_BYTES * (1 if tokens.device.type == "cpu" else DEVICE_CHUNKS)
-    per_chunk = max(1, chunk_bytes // (tree.cells.patches.size * frames.shape[-1] * 4))
+    per_chunk = _frames_per_chunk(frames, tree)
     parts = [
         _chunk_tables(frames[start : start + per_chunk + 1], tree, weighting, min(per_chunk, len(frames) - start))
         for start in range(0, len(frames), per_chunk)
@@ -144,13 +145,31 @@ def check_finite(norms: torch.Tensor, tokens: torch.Tensor) -> None:
     raise ValueError("tokens hold NaN or infinite values; check the model's outputs.")
 
 
+def _frames_per_chunk(frames: torch.Tensor, tree: Quadtree) -> int:
+    (cells, nodes), patches = tree.cells.nodes.shape, tree.cells.patches.shape[1]
+    if dispatch.kernels_for(frames):  # only dot products are stored: of patches, half-way to nodes, of nodes
+        per_frame = 2 * cells * (patches * patches + nodes * patches + nodes * nodes)
+    else:
+        per_frame = cells * patches * frames.shape[-1]
+    chunk_bytes = CHUNK_BYTES * (1 if frames.device.type == "cpu" else DEVICE_CHUNKS)
+    return max(1, chunk_bytes // (per_frame * FLOAT_BYTES))
+
+
+def _grams(frames: torch.Tensor, tree: Quadtree) -> tuple[torch.Tensor, torch.Tensor]:
+    """``[F, cells, P, P]`` within frames and ``[F-1, cells, P, P]`` to the next frame, float32."""
+    patches = tree_tensor(tree, "cell_patches", frames.device)  # [cells, P]
+    if kernels := dispatch.kernels_for(frames):
+        return kernels.gram_matrices(frames.contiguous(), patches)
+    x = frames[:, patches].float()  # [F, cells, P, C]
+    return x @ x.mT, x[:-1] @ x[1:].mT
+
+
 def _chunk_tables(frames: torch.Tensor, tree: Quadtree, weighting: str, count: int) -> tuple[torch.Tensor, ...]:
     """Tables of the first ``count`` frames, and of each of them with the next where ``frames`` holds it."""
-    patches = tree_tensor(tree, "cell_patches", frames.device)  # [cells, P]
     basis = _basis(tree, weighting, frames.device)  # [cells, M, P]
-    x = frames[:, patches].float()  # [F, cells, P, C]
-    within = basis @ (x @ x.mT) @ basis.mT  # [F, cells, M, M]; the frame after the chunk gives norms to the last pairs
-    between = basis @ (x[:-1] @ x[1:].mT) @ basis.mT  # [F-1, cells, M, M]
+    within, between = _grams(frames, tree)
+    within = basis @ within @ basis.mT  # [F, cells, M, M]; the frame after the chunk gives norms to the last pairs
+    between = basis @ between @ basis.mT  # [F-1, cells, M, M]
     norms = _at(within.diagonal(dim1=-2, dim2=-1), tree, "node_slots")  # [F, nodes]
     lengths = norms.clamp(min=0).sqrt()
     child_min = _child_minima(within[:count], lengths[:count], tree)
