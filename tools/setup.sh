@@ -55,9 +55,10 @@ install_packages() { # the arguments of `pip install`
 }
 
 check_opencv() { # opencv-python needs two libraries that slim images lack
-    if "$venv/bin/python" -c 'import cv2' 2>/dev/null; then return; fi
+    if reason=$("$venv/bin/python" -c 'import cv2' 2>&1); then return; fi
+    reason=$(printf '%s\n' "$reason" | tail -n 1)
+    case $reason in *"shared object"*) ;; *) fail "OpenCV does not start: $reason." ;; esac
     if install_system libgl1 libglib2.0-0 && "$venv/bin/python" -c 'import cv2' 2>/dev/null; then return; fi
-    reason=$("$venv/bin/python" -c 'import cv2' 2>&1 | tail -n 1)
     fail "OpenCV does not start ($reason). Debian and Ubuntu: sudo apt-get install libgl1 libglib2.0-0. Fedora: sudo dnf install mesa-libGL glib2."
 }
 
