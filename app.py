@@ -30,6 +30,7 @@ def main(
 ) -> None:
     """Start the app on a model and open it in a browser at the printed address."""
     from sttm_core.engine import ModelError, VideoLLM
+    from viz.precomputed import Precomputed
     from viz.studio import Studio
     from viz.tabs import build_app, launch_options
 
@@ -42,7 +43,9 @@ def main(
     except (ModelError, ValueError) as error:
         print(error, file=sys.stderr)
         raise typer.Exit(2) from error
-    studio = Studio(llm, defaults, max_frames=max_frames, store_bytes=int(cache_gb * 2**30))
+    studio = Studio(
+        llm, defaults, max_frames=max_frames, store_bytes=int(cache_gb * 2**30), precomputed=Precomputed(llm)
+    )
     studio.warm_up()
     build_app(studio).queue(default_concurrency_limit=4).launch(
         server_name=host,

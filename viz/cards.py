@@ -20,7 +20,7 @@ def answer_card(column: Column | None, other: Column | None, *, truth: str | Non
         column: what is known so far, None before the first question.
         other: the other column, for the common scale of the bars and to mark words that differ.
         truth: the known answer, shown beside the model's.
-        busy: what is going on, in a few words; empty when nothing is.
+        busy: what is still going on although the answer is there, in a few words.
     """
     merged = column is not None and column.plan is not None
     kind, title = ("merged", "Merged") if merged else ("baseline", "All tokens")
@@ -28,11 +28,11 @@ def answer_card(column: Column | None, other: Column | None, *, truth: str | Non
         return _card(kind, title, "", f'<p class="hint">{escape(WAITING)}</p>')
     if column.error:
         return _card(kind, title, "", f'<p class="failed" role="alert">{escape(column.error)}</p>')
-    parts = [_text(column, other, busy)]
+    parts = [_text(column, other)]
     if truth and column.answer and column.answer.finished:
         parts.append(_truth(column.answer.text, truth))
     if column.timings:
-        parts.append(_ttft(column, other))
+        parts.append(_ttft(column, other, busy))
         parts.append(_facts(column))
     return _card(kind, title, _badge(column, other) if merged else "", "".join(parts))
 
@@ -41,6 +41,13 @@ def empty_cards() -> tuple[str, str]:
     """Both columns before the first question."""
     hint = '<p class="hint">The same question, answered from the tokens that merging leaves.</p>'
     return answer_card(None, None), _card("merged", "Merged", "", hint)
+
+
+def working_cards(doing: str) -> tuple[str, str]:
+    """Both columns while something goes on that concerns both of them; stopped if ``doing`` is empty."""
+    words = f'{escape(doing)}<span class="dots"></span>' if doing else "stopped"
+    text = f'<p class="text waiting" role="status">{words}</p>'
+    return _card("baseline", "All tokens", "", text), _card("merged", "Merged", "", text)
 
 
 def bytes_text(count: int | None) -> str:
@@ -71,9 +78,9 @@ def _card(kind: str, title: str, badge: str, body: str) -> str:
     )
 
 
-def _text(column: Column, other: Column | None, busy: str) -> str:
+def _text(column: Column, other: Column | None) -> str:
     if column.answer is None:
-        return f'<p class="text waiting">{escape(busy or "waiting for its turn")}<span class="dots"></span></p>'
+        return f'<p class="text waiting">{_waiting(column, other)}<span class="dots"></span></p>'
     done = column.answer.finished and other is not None and other.answer is not None and other.answer.finished
     if column.plan is not None and done:
         text = marked_words(column.answer.text, other.answer.text)
@@ -81,6 +88,13 @@ def _text(column: Column, other: Column | None, busy: str) -> str:
         text = escape(column.answer.text)
     cursor = "" if column.answer.finished else '<span class="cursor"></span>'
     return f'<p class="text" aria-live="polite">{text or "<em>(empty)</em>"}{cursor}</p>'
+
+
+def _waiting(column: Column, other: Column | None) -> str:
+    if column.plan is None:
+        return "reading all tokens"
+    before_it = other is not None and not other.error and not (other.answer and other.answer.finished)
+    return "next, after all tokens" if before_it else f"reading {column.plan.num_tokens:,} merged tokens"
 
 
 def _badge(column: Column, other: Column | None) -> str:
@@ -96,18 +110,20 @@ def _truth(text: str, truth: str) -> str:
     return f'<p class="truth {"right" if right else "wrong"}">{"✓" if right else "✗"} truth: {escape(truth)}</p>'
 
 
-def _ttft(column: Column, other: Column | None) -> str:
+def _ttft(column: Column, other: Column | None, busy: str) -> str:
     scale = max(c.timings.ttft for c in (column, other) if c is not None and c.timings)
     runs = len(column.runs)
     count = f"median of {runs}" if runs > 1 else "1 run"
     first = column.answer.timings.first_token if column.answer else 0.0
-    cached = f" · this question from the cached prefix: {duration(first)}" if column.cached else ""
+    notes = [busy or count]
+    if column.cached:
+        notes.append(f"this question from the cached prefix: {duration(first)}")
     ratio = ""
     if column.plan is not None and other is not None and other.timings:
         ratio = f'<b class="ratio">×{other.timings.ttft / column.timings.ttft:.2f}</b>'
     return (
         f'<div class="ttft"><span>TTFT <b>{duration(column.timings.ttft)}</b></span>{ratio}'
-        f"<small>{count}{cached}</small></div>{_bar(column.timings, scale)}"
+        f"<small>{' · '.join(notes)}</small></div>{_bar(column.timings, scale)}"
     )
 
 

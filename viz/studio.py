@@ -6,20 +6,23 @@ A visitor's session holds a `VideoRef` and settings, never tensors; what is cost
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
 from sttm_core.comparison import MergeSettings, first_token
 from sttm_core.defaults import Defaults
-from sttm_core.engine import Answer, EncodedVideo, Prefix, VideoLLM
+from sttm_core.engine import Answer, EncodedVideo, OutOfMemoryError, Prefix, VideoLLM
 from sttm_core.plan import MergePlan
+from sttm_core.similarity import SimilarityTables
 from sttm_core.store import Store
 from sttm_core.timing import Timings
 from sttm_core.video import VideoClip
 
 from .inspector import InspectorData
+from .inspector.ranges import threshold_ranges
+from .precomputed import Precomputed, file_hash
 from .samples import Sample, load_samples
 
 DEFAULT_STORE_BYTES = 4 * 2**30
@@ -33,6 +36,8 @@ class VideoRef:
     name: str
     content_hash: str
     num_frames: int
+    size: tuple[int, int]  # height, width of the source
+    duration_s: float
     sample_id: str = ""
 
 
@@ -67,6 +72,7 @@ class Studio:
         max_frames: most frames that a visitor may ask for.
         store_bytes: bound on encoded videos and prefixes kept in memory.
         samples: shipped clips by id.
+        precomputed: what ships with the samples so that they open at once; None to encode them like any other video.
     """
 
     def __init__(
@@ -77,12 +83,15 @@ class Studio:
         max_frames: int = 128,
         store_bytes: int = DEFAULT_STORE_BYTES,
         samples: dict[str, Sample] | None = None,
+        precomputed: Precomputed | None = None,
     ) -> None:
         self.llm = llm
         self.defaults = defaults or Defaults()
         self.max_frames = max_frames
         self.store = Store(store_bytes)
         self.samples = load_samples() if samples is None else samples
+        self.precomputed = precomputed
+        self._opened: tuple[VideoRef, VideoClip] | None = None
         self._lock = threading.Lock()
 
     @cached_property
@@ -110,13 +119,15 @@ class Studio:
         if not 1 <= num_frames <= self.max_frames:
             raise ValueError(f"The number of frames must lie between 1 and {self.max_frames}, got {num_frames}.")
         clip = VideoClip.open(path, num_frames)
-        ref = VideoRef(str(path), clip.name, clip.content_hash, num_frames, sample_id)
+        ref = VideoRef(
+            str(path), clip.name, clip.content_hash, num_frames, tuple(clip.source_size), clip.duration_s, sample_id
+        )
         with self._lock:
             self._opened = (ref, clip)  # the next step wants its frames
         return ref
 
     def open_sample(self, sample_id: str, num_frames: int | None = None) -> VideoRef:
-        """One of the shipped clips.
+        """One of the shipped clips; not decoded here if its tables are precomputed.
 
         Raises:
             ValueError: if there is no such sample.
@@ -124,36 +135,61 @@ class Studio:
         if sample_id not in self.samples:
             raise ValueError(f"There is no sample {sample_id!r}; there are {', '.join(self.samples)}.")
         sample = self.samples[sample_id]
-        return self.open(sample.path, num_frames or min(sample.num_frames, self.max_frames), sample_id)
+        frames = num_frames or min(sample.num_frames, self.max_frames)
+        found = self.precomputed and self.precomputed.get(sample_id, file_hash(sample.path), frames)
+        if not found or frames > self.max_frames:
+            return self.open(sample.path, frames, sample_id)
+        key = found.key
+        return VideoRef(
+            str(sample.path), sample.path.name, key.video, frames, found.source_size, found.duration_s, sample_id
+        )
 
     def clip(self, ref: VideoRef) -> VideoClip:
         """The frames of a video."""
         with self._lock:
-            opened = getattr(self, "_opened", None)
+            opened = self._opened
         if opened and opened[0] == ref:
             return opened[1]
         return VideoClip.open(ref.path, ref.num_frames)
 
     def encoded(self, ref: VideoRef, settings: MergeSettings) -> EncodedVideo:
         """The video before the merge layer, from the store or made now."""
-        layer = self.llm.default_merge_layer if settings.merge_layer is None else settings.merge_layer
+        layer = self.merge_layer(settings)
         key = ("encoded", ref.content_hash, ref.num_frames, layer, settings.root_level)
         return self.store.get_or_make(
             key, lambda: self.llm.encode(self.clip(ref), merge_layer=layer, root_level=settings.root_level)
         )
 
+    def merge_layer(self, settings: MergeSettings) -> int:
+        """The layer before which tokens are merged."""
+        return self.llm.default_merge_layer if settings.merge_layer is None else settings.merge_layer
+
+    def shipped(self, ref: VideoRef, settings: MergeSettings) -> InspectorData | None:
+        """What was precomputed for exactly this video, model and layer; None if nothing was."""
+        if not self.precomputed or not ref.sample_id:
+            return None
+        layer = self.merge_layer(settings)
+        found = self.precomputed.get(ref.sample_id, ref.content_hash, ref.num_frames, layer, settings.root_level)
+        return found.data if found else None
+
+    def tables(self, ref: VideoRef, settings: MergeSettings) -> SimilarityTables:
+        """Every cosine of the video: precomputed, or from the encoded video."""
+        shipped = self.shipped(ref, settings)
+        return shipped.tables if shipped else self.encoded(ref, settings).tables
+
     def inspector_data(self, ref: VideoRef, settings: MergeSettings) -> InspectorData:
-        """What the browser needs to draw and re-plan: pictures and tables."""
-        encoded = self.encoded(ref, settings)
-        return InspectorData.of(
-            encoded.clip.frames,
-            encoded.clip.times,
-            encoded.tables,
+        """What the browser needs to draw and re-plan: pictures and tables, precomputed where they are."""
+        data = self.shipped(ref, settings)
+        if data is None:
+            encoded = self.encoded(ref, settings)
+            data = InspectorData.of(encoded.clip.frames, encoded.clip.times, encoded.tables)
+        tree = data.tables.tree
+        return replace(
+            data,
             title=self.samples[ref.sample_id].title if ref.sample_id else ref.name,
-            needles=self.needles(ref, encoded),
-            tau_spatial=settings.tau_spatial,
-            tau_temporal=settings.tau_temporal,
-            rules=settings.rules,
+            needles=tuple(self.needles(ref, data.times, (tree.height, tree.width))),
+            ranges=threshold_ranges(data.tables, settings.tau_spatial, settings.tau_temporal),
+            settings={"rules": settings.rules},
         )
 
     def prefix(self, ref: VideoRef, settings: MergeSettings, plan: MergePlan | None) -> tuple[Prefix, bool]:
@@ -185,7 +221,7 @@ class Studio:
                 for answer in self.llm.answering(column.prefix, question, max_new_tokens=max_new_tokens):
                     column.answer = answer
                     yield columns
-            except RuntimeError as error:  # OutOfMemoryError: the other column must not be lost
+            except OutOfMemoryError as error:  # the other column must not be lost
                 column.error = str(error)
                 yield columns
 
@@ -200,15 +236,25 @@ class Studio:
                     column.runs.append(first_token(self.llm, encoded, column.plan, question, settings.position_rule))
             yield columns
 
-    def needles(self, ref: VideoRef, encoded: EncodedVideo, question: str | None = None) -> list[dict]:
-        """Known boxes of a sample's needles (of one question, if given), in the encoded video's steps and patches."""
+    def needles(
+        self, ref: VideoRef, times: Sequence[float], grid: tuple[int, int], question: str | None = None
+    ) -> list[dict]:
+        """Known boxes of a sample's needles, of one question if given, in steps and patches.
+
+        Args:
+            times: seconds of each step of the video's tokens.
+            grid: height and width of a step in patches.
+        """
         if not ref.sample_id:
             return []
-        _, height, width = encoded.layout.shape
-        times = encoded.clip.times[encoded.step_frames]
         asked = [q for q in self.samples[ref.sample_id].questions if q.needle and question in (None, q.text)]
-        found = [q.needle.in_patches(q.answer or q.text, times, height, width) for q in asked]
+        found = [q.needle.in_patches(q.answer or q.text, times, *grid) for q in asked]
         return [needle for needle in found if needle]
+
+    def needles_of(self, ref: VideoRef, encoded: EncodedVideo, question: str) -> list[dict]:
+        """Needles of one question in the steps and patches of an encoded video."""
+        times = encoded.clip.times[encoded.step_frames]
+        return self.needles(ref, times, encoded.layout.shape[1:], question)
 
 
 def _gpu_name(llm: VideoLLM) -> str:

@@ -2,29 +2,23 @@
 
 from __future__ import annotations
 
-import csv
-import json
-import tempfile
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from collections.abc import Iterator
+from dataclasses import dataclass
 
 import gradio as gr
 
-from sttm_core.comparison import answer_dict
-
-from ..cards import answer_card, empty_cards
+from ..cards import answer_card, empty_cards, working_cards
 from ..charts import ttft_bars
-from ..labels import duration
+from ..inspector.component import as_update
 from ..studio import Column, Studio, VideoRef
 from .controls import Controls, settings_from
 from .errors import plain_errors
-from .explore import MODEL, Explore
+from .explore import BROWSER_ONLY, INSTANT, MODEL, Explore
+from .history import HISTORY, history_row, prefill_curve, run_record, write_history
 
-HISTORY = (
-    "video", "frames", "kept", "τ_S", "τ_T", "rules", "question", "all tokens", "merged",
-    "TTFT all", "TTFT merged", "ratio",
+WIDTHS = (
+    "120px", "70px", "70px", "70px", "70px", "95px", "190px", "120px", "120px", "90px", "90px", "110px", "75px",
 )  # fmt: skip
-WIDTHS = ("130px", "70px", "70px", "70px", "70px", "90px", "180px", "120px", "120px", "90px", "110px", "70px")
 
 
 @dataclass(frozen=True)
@@ -34,9 +28,11 @@ class Compare:
     question: gr.Textbox
     ask: gr.Button
     stop: gr.Button
+    suggestions: gr.Dataset
     left: gr.HTML
     right: gr.HTML
     chart: gr.Plot
+    chart_box: gr.Accordion
     log: gr.Accordion
     history: gr.Dataframe
     runs: gr.State
@@ -50,131 +46,131 @@ class Comparer:
     def __init__(self, studio: Studio) -> None:
         self.studio = studio
 
-    def ask(self, ref, question, runs, new_tokens, dark, history, *values, progress=gr.Progress()):
-        """Stream both answers, then repeat the timed part; the history grows by one row."""
-        if ref is None:
-            raise gr.Error("There is no video yet; choose a sample or upload one.", print_exception=False)
-        settings = settings_from(*values)
+    def ask(self, ref: VideoRef, question: str, runs, new_tokens, history: list[dict], *values) -> Iterator[tuple]:
+        """Stream both answers, then repeat the timed part; at the end the history grows by one row.
+
+        Yields both cards, the history, and the inspector's update with the prefill times measured so far.
+        """
+        settings, runs = settings_from(*values), int(runs)
+        self.studio.llm.question_ids(question)
         truth = self.studio.samples[ref.sample_id].truth(question) if ref.sample_id else None
-        skip = (gr.skip(),) * 6
-        columns = None
+        yield (*working_cards(f"encoding {ref.num_frames} frames"), gr.skip(), gr.skip())
         for columns in self.studio.ask(ref, question, settings, int(new_tokens)):
-            yield (*_cards(columns, truth, "reading the video"), *skip)
-        yield (*_cards(columns, truth), *self._figures(columns, dark), *(gr.skip(),) * 5)
-        if int(runs) > 1:
-            for _ in self.studio.measure(columns, question, settings, int(runs)):
-                yield (*_cards(columns, truth), *self._figures(columns, dark), *(gr.skip(),) * 5)
-        history = [*history, run_record(ref, question, settings, columns)] if columns[1].answer else history
-        yield (*_cards(columns, truth), *self._figures(columns, dark), *history_updates(history))
+            yield (*_cards(columns, truth), gr.skip(), gr.skip())
+        if runs > 1:
+            yield (*_cards(columns, truth, f"timing run 1 of {runs}"), gr.skip(), gr.skip())
+            for done, _ in enumerate(self.studio.measure(columns, question, settings, runs), start=2):
+                busy = f"timing run {done} of {runs}" if done <= runs else ""
+                yield (*_cards(columns, truth, busy), gr.skip(), gr.skip())
+        layer = self.studio.merge_layer(settings)
+        if any(column.answer for column in columns):
+            history = [*history, run_record(ref, question, settings, columns, layer)]
+        yield (*_cards(columns, truth), history, _curve_update(history, ref, layer))
 
-    def _figures(self, columns: tuple[Column, Column], dark: bool):
-        timings = [column.timings for column in columns]
-        if not all(timings):
-            return (gr.skip(),)
-        return (gr.Plot(value=ttft_bars(*(t.as_dict() for t in timings), dark=bool(dark)), visible=True),)
+    def another_video(self, ref: VideoRef, history: list[dict], *values):
+        """Both cards empty again; what was measured on this video before is the inspector's prediction."""
+        layer = self.studio.merge_layer(settings_from(*values))
+        return (*empty_cards(), _curve_update(history, ref, layer), gr.Accordion(visible=False))
 
 
-def build_compare() -> Compare:
-    """The lower half of the page."""
+def chart_of(history: list[dict], dark: bool) -> tuple:
+    """The last run's times as a chart that can be saved, where both columns have them."""
+    last = history[-1] if history else None
+    if not last or not last["baseline"] or not last["merged"]:
+        return gr.Plot(value=None), gr.Accordion(visible=False)
+    chart = ttft_bars(last["baseline"]["timings_s"], last["merged"]["timings_s"], dark=bool(dark))
+    return gr.Plot(value=chart), gr.Accordion(visible=True)
+
+
+def history_updates(history: list[dict]) -> tuple:
+    """The log's visibility, its table and the two files."""
+    rows = [history_row(run) for run in reversed(history)]
+    as_csv, as_json = write_history(history)
+    return (
+        gr.Accordion(visible=bool(rows)),
+        gr.Dataframe(value=rows),
+        gr.DownloadButton(value=as_csv, interactive=bool(rows)),
+        gr.DownloadButton(value=as_json, interactive=bool(rows)),
+    )
+
+
+def build_compare(questions: list[list[str]]) -> Compare:
+    """The lower half of the page; ``questions`` are those suggested for the first video."""
     with gr.Row(elem_id="ask-row"):
         question = gr.Textbox(
-            placeholder="What code is shown?",
-            show_label=False,
-            container=False,
-            scale=8,
-            elem_id="question",
-            max_lines=3,
-        )
-        ask = gr.Button("Ask", variant="primary", scale=1, min_width=90, elem_id="ask")
-        stop = gr.Button("Stop", scale=0, min_width=70, elem_id="stop")
+            placeholder="Ask about the video, e.g. What code is shown?", label="Question", show_label=False,
+            container=False, scale=8, elem_id="question", max_lines=3, min_width=200,
+        )  # fmt: skip
+        ask = gr.Button("Ask", variant="primary", scale=0, min_width=96, elem_id="ask")
+        stop = gr.Button("Stop", scale=0, min_width=70, elem_id="stop", interactive=False)
+    suggestions = gr.Dataset(
+        components=[gr.Textbox(visible=False)], samples=questions, show_label=False, layout="gallery",
+        elem_id="suggestions", visible=bool(questions),
+    )  # fmt: skip
     left_html, right_html = empty_cards()
     with gr.Row(elem_id="answers", equal_height=True):
-        left = gr.HTML(left_html, elem_id="answer-baseline", min_width=300)
-        right = gr.HTML(right_html, elem_id="answer-merged", min_width=300)
-    chart = gr.Plot(visible=False, show_label=False, elem_id="ttft-chart")
+        left = gr.HTML(left_html, elem_id="answer-baseline", min_width=280, padding=False)
+        right = gr.HTML(right_html, elem_id="answer-merged", min_width=280, padding=False)
     with gr.Accordion("Runs of this visit", open=True, elem_id="history", visible=False) as log:
         history = gr.Dataframe(
-            headers=list(HISTORY), value=[], interactive=False, show_label=False, column_widths=list(WIDTHS)
+            headers=list(HISTORY), value=[], interactive=False, show_label=False, column_widths=list(WIDTHS),
+            max_height=280,
         )  # fmt: skip
-        with gr.Row():
+        with gr.Row(elem_id="history-files"):
             csv_file = gr.DownloadButton("CSV", size="sm", interactive=False, elem_id="history-csv")
             json_file = gr.DownloadButton("JSON", size="sm", interactive=False, elem_id="history-json")
-    return Compare(question, ask, stop, left, right, chart, log, history, gr.State([]), csv_file, json_file)
+    with gr.Accordion("Chart of the last run", open=False, elem_id="ttft", visible=False) as chart_box:
+        chart = gr.Plot(show_label=False, elem_id="ttft-chart")
+    runs = gr.State([])
+    return Compare(
+        question, ask, stop, suggestions, left, right, chart, chart_box, log, history, runs, csv_file, json_file
+    )
 
 
 def wire_compare(studio: Studio, controls: Controls, explore: Explore, compare: Compare, dark, opened: list) -> None:
     """Connect the question box, the suggestions and the columns."""
     comparer, c = Comparer(studio), compare
-    inputs = [explore.ref, c.question, controls.runs, controls.new_tokens, dark, c.runs, *controls.settings]
-    outputs = [c.left, c.right, c.chart, c.log, c.history, c.runs, c.csv, c.json]
+    asking = [c.ask.click, c.question.submit]
+    gr.on(asking, inputs=c.question, outputs=[c.ask, c.stop], js=ASKING_JS, **BROWSER_ONLY)
     asked = gr.on(
-        [c.ask.click, c.question.submit], plain_errors(comparer.ask), inputs, outputs, show_progress="minimal",
-        show_progress_on=c.left, trigger_mode="once", **MODEL,
+        asking, plain_errors(comparer.ask),
+        [explore.ref, c.question, controls.runs, controls.new_tokens, c.runs, *controls.settings],
+        [c.left, c.right, c.runs, explore.view], show_progress="minimal", show_progress_on=[c.left, c.right],
+        trigger_mode="once", **MODEL,
     )  # fmt: skip
-    c.stop.click(None, cancels=[asked], queue=False, api_visibility="private")
-    explore.suggestions.click(
-        lambda row: row[0], explore.suggestions, c.question, queue=False, api_visibility="private"
-    )
+    asked.then(outputs=[c.ask, c.stop], js=IDLE_JS, **BROWSER_ONLY)
+    c.stop.click(outputs=[c.ask, c.stop], js=IDLE_JS, cancels=[asked], **BROWSER_ONLY)
+    c.stop.click(stopped_cards, None, [c.left, c.right], **INSTANT)
+    c.runs.change(history_updates, c.runs, [c.log, c.history, c.csv, c.json], **INSTANT)
+    c.runs.change(chart_of, [c.runs, dark], [c.chart, c.chart_box], **INSTANT)
+    c.suggestions.click(lambda row: row[0], c.suggestions, c.question, **INSTANT)
     for event in opened:
-        event.success(lambda: (*empty_cards(), gr.Plot(visible=False)), None, [c.left, c.right, c.chart],
-                      queue=False, show_progress="hidden", api_visibility="private")  # fmt: skip
+        event.success(
+            comparer.another_video, [explore.ref, c.runs, *controls.settings],
+            [c.left, c.right, explore.view, c.chart_box], **INSTANT,
+        )  # fmt: skip
 
 
-def run_record(ref: VideoRef, question: str, settings, columns: tuple[Column, Column]) -> dict:
-    """One run of the visit, JSON-ready: settings, retention, both answers with timings."""
-    baseline, merged = columns
-    plan = merged.plan
-    used = asdict(settings) | {"tau_spatial": plan.tau_spatial, "tau_temporal": plan.tau_temporal}
-    return {
-        "video": ref.name,
-        "frames": ref.num_frames,
-        "question": question,
-        "settings": used,
-        "retention": plan.retention,
-        "tokens": {"all": plan.num_patches, "kept": plan.num_tokens},
-        "baseline": _column_record(baseline),
-        "merged": _column_record(merged),
-    }
+ASKING_JS = """(question) => {
+  if (!question || !question.trim()) return [{__type__: "update"}, {__type__: "update"}];
+  const calm = matchMedia("(prefers-reduced-motion: reduce)").matches;
+  document.querySelector("#answers")?.scrollIntoView({block: "nearest", behavior: calm ? "auto" : "smooth"});
+  return [{__type__: "update", value: "Asking…", interactive: false}, {__type__: "update", interactive: true}];
+}"""
+IDLE_JS = """() => [
+  {__type__: "update", value: "Ask", interactive: true}, {__type__: "update", interactive: false},
+]"""
 
 
-def history_updates(history: list[dict]) -> tuple:
-    """The log's visibility, its table, the state and the two files."""
-    rows = [history_row(run) for run in reversed(history)]
-    folder = Path(tempfile.mkdtemp(prefix="sttm-runs-"))
-    (folder / "runs.json").write_text(json.dumps(history, indent=1, ensure_ascii=False), encoding="utf-8")
-    with (folder / "runs.csv").open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(HISTORY)
-        writer.writerows(rows)
-    return (
-        gr.Accordion(visible=bool(rows)),
-        gr.Dataframe(value=rows),
-        history,
-        gr.DownloadButton(value=str(folder / "runs.csv"), interactive=bool(rows)),
-        gr.DownloadButton(value=str(folder / "runs.json"), interactive=bool(rows)),
-    )
+def stopped_cards() -> tuple[str, str]:
+    """Both cards after Stop."""
+    return working_cards("")
 
 
-def history_row(run: dict) -> list:
-    """One line of the table, in the order of `HISTORY`."""
-    left, right = run["baseline"], run["merged"]
-    ratio = f"{left['ttft_s'] / right['ttft_s']:.2f}×" if left and right else ""
-    return [
-        run["video"], run["frames"], f"{run['retention']:.1%}", f"{run['settings']['tau_spatial']:.4g}",
-        f"{run['settings']['tau_temporal']:.4g}", run["settings"]["rules"], run["question"],
-        left["text"] if left else "", right["text"] if right else "",
-        duration(left["ttft_s"]) if left else "", duration(right["ttft_s"]) if right else "", ratio,
-    ]  # fmt: skip
-
-
-def _column_record(column: Column) -> dict | None:
-    if column.answer is None:
-        return None
-    record = answer_dict(column.answer)
-    timings = column.timings
-    return record | {"ttft_s": timings.ttft, "timings_s": timings.as_dict(), "runs": max(1, len(column.runs))}
+def _curve_update(history: list[dict], ref: VideoRef, layer: int) -> gr.HTML:
+    return gr.HTML(settings=as_update({"curve": prefill_curve(history, ref, layer)}))
 
 
 def _cards(columns: tuple[Column, Column], truth: str | None, busy: str = "") -> tuple[str, str]:
     left, right = columns
-    return answer_card(left, right, truth=truth, busy=busy), answer_card(right, left, truth=truth)
+    return answer_card(left, right, truth=truth, busy=busy), answer_card(right, left, truth=truth, busy=busy)

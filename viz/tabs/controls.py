@@ -23,6 +23,7 @@ class Controls:
 
     sample: gr.Dropdown
     upload: gr.UploadButton
+    about: gr.Markdown
     frames: gr.Slider
     mode: gr.Radio
     tau_s: gr.Slider
@@ -33,6 +34,8 @@ class Controls:
     merge_layer: gr.Slider
     runs: gr.Radio
     new_tokens: gr.Slider
+    original: gr.Accordion
+    player: gr.Video
 
     @property
     def settings(self) -> list:
@@ -51,46 +54,60 @@ def settings_from(mode, tau_s, tau_t, budget, rules, position_rule, merge_layer)
     )
 
 
-def build_controls(studio: Studio) -> Controls:
-    """The panel; wiring is the tabs' business."""
-    samples = [(sample.title, sample.id) for sample in studio.samples.values()]
-    first = samples[0][1] if samples else None
-    frames = min(studio.samples[first].num_frames, studio.max_frames) if first else min(16, studio.max_frames)
-    sample = gr.Dropdown(samples, value=first, label="Sample clip", elem_id="sample", filterable=False)
-    upload = gr.UploadButton("Upload a video", file_types=["video"], size="sm", elem_id="upload")
-    frame_count = gr.Slider(
-        1, studio.max_frames, frames, step=1, label="Frames", elem_id="frames",
-        info="evenly spaced over the video",
-    )  # fmt: skip
-    mode = gr.Radio([THRESHOLDS, BUDGET], value=THRESHOLDS, label="Merge by", elem_id="mode")
-    tau_s = gr.Slider(
-        0.5, 1.01, studio.defaults.tau_spatial, step=0.005, label="Spatial threshold τ_S", elem_id="tau-s",
-        info="lower merges more inside a frame",
-    )  # fmt: skip
-    tau_t = gr.Slider(
-        0.5, 1.01, studio.defaults.tau_temporal, step=0.005, label="Temporal threshold τ_T", elem_id="tau-t",
-        info="lower merges more through time",
-    )  # fmt: skip
-    budget = gr.Slider(
-        2, 100, 30, step=1, label="Budget: % of tokens to keep", elem_id="budget", visible=False,
-        info="both thresholds are found for it",
-    )  # fmt: skip
+def build_controls(studio: Studio, sliders: tuple[dict, dict], about: str) -> Controls:
+    """The panel; wiring is the tabs' business.
+
+    Args:
+        studio: knows the samples and the model.
+        sliders: value, minimum, maximum and step of both threshold sliders for the first video.
+        about: words about the first video.
+    """
+    with gr.Column(elem_id="panel-video", min_width=200):
+        video = _video_controls(studio, about)
+    with gr.Column(elem_id="panel-merge", min_width=200):
+        merge = _merge_controls(sliders)
     gr.HTML(glossary_html(), elem_id="glossary")
-    with gr.Accordion("Rules, positions, layer", open=False, elem_id="more"):
-        rules = gr.Radio(
-            list(RULES), value="paper", label="Rules", elem_id="rules",
-            info="as the paper says, or as its released code does",
-        )  # fmt: skip
-        position_rule = gr.Radio(
-            [MODEL_DEFAULT, *POSITION_RULES], value=MODEL_DEFAULT, label="Positions after merging", elem_id="positions",
-            info=f"this model's own: {studio.llm.family.position_rule}",
-        )  # fmt: skip
-        merge_layer = gr.Slider(
-            0, studio.llm.num_layers - 1, studio.llm.default_merge_layer, step=1,
-            label="Merge before decoder layer", elem_id="layer",
-        )  # fmt: skip
-        runs = gr.Radio([1, 3, 5], value=3, label="Timed runs (median)", elem_id="runs")
-        new_tokens = gr.Slider(1, 512, 64, step=1, label="Longest answer, tokens", elem_id="new-tokens")
-    return Controls(
-        sample, upload, frame_count, mode, tau_s, tau_t, budget, rules, position_rule, merge_layer, runs, new_tokens
-    )
+    with gr.Accordion("Rules, positions, layer, runs", open=False, elem_id="more"):
+        finer = _finer_controls(studio)
+    with gr.Accordion("Original video", open=False, elem_id="original") as original:
+        player = gr.Video(interactive=False, show_label=False, elem_id="player", height=220)
+    return Controls(*video, *merge, *finer, original, player)
+
+
+def _video_controls(studio: Studio, about: str) -> tuple:
+    samples = [(sample.title, sample.id) for sample in studio.samples.values()]
+    first = next(iter(studio.samples.values()))
+    frames = min(first.num_frames, studio.max_frames)
+    sample = gr.Dropdown(samples, value=first.id, label="Sample clip", elem_id="sample", filterable=False)
+    upload = gr.UploadButton("Upload a video", file_types=["video"], size="sm", elem_id="upload")
+    words = gr.Markdown(about, elem_id="about")
+    count = gr.Slider(1, studio.max_frames, frames, step=1, label="Frames", elem_id="frames", buttons=[])
+    return sample, upload, words, count
+
+
+def _merge_controls(sliders: tuple[dict, dict]) -> tuple:
+    mode = gr.Radio([THRESHOLDS, BUDGET], value=THRESHOLDS, label="Merge by", elem_id="mode")
+    tau_s = gr.Slider(**sliders[0], label="Spatial threshold τ_S", elem_id="tau-s", buttons=[])
+    tau_t = gr.Slider(**sliders[1], label="Temporal threshold τ_T", elem_id="tau-t", buttons=[])
+    budget = gr.Slider(
+        2, 100, 30, step=1, label="Tokens to keep, %", elem_id="budget", visible=False, buttons=[],
+    )  # fmt: skip
+    return mode, tau_s, tau_t, budget
+
+
+def _finer_controls(studio: Studio) -> tuple:
+    rules = gr.Radio(
+        list(RULES), value="paper", label="Rules", elem_id="rules",
+        info="as the paper says, or as its released code does",
+    )  # fmt: skip
+    position_rule = gr.Radio(
+        [MODEL_DEFAULT, *POSITION_RULES], value=MODEL_DEFAULT, label="Positions after merging", elem_id="positions",
+        info=f"this model's own: {studio.llm.family.position_rule}",
+    )  # fmt: skip
+    merge_layer = gr.Slider(
+        0, studio.llm.num_layers - 1, studio.llm.default_merge_layer, step=1, label="Merge before layer",
+        elem_id="layer", buttons=[],
+    )  # fmt: skip
+    runs = gr.Radio([1, 3, 5], value=3, label="Timed runs (median)", elem_id="runs")
+    new_tokens = gr.Slider(1, 512, 64, step=1, label="Longest answer, tokens", elem_id="new-tokens", buttons=[])
+    return rules, position_rule, merge_layer, runs, new_tokens

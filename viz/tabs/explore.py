@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import gradio as gr
-from sttm_core.budget import thresholds_for_retention
 
+from sttm_core.budget import thresholds_for_retention
 from sttm_core.comparison import MergeSettings
-from sttm_core.plan import RULES
 from sttm_core.video import is_browser_playable, write_preview
 
-from ..inspector.component import SLIDERS_JS, component
-from ..inspector.ranges import threshold_ranges
+from ..inspector import InspectorData
+from ..inspector.component import SLIDERS_JS, as_update, component
+from ..precomputed import ROUTE
 from ..studio import Studio, VideoRef
-from .controls import BUDGET, THRESHOLDS, Controls, settings_from
+from .controls import BUDGET, MODEL_DEFAULT, THRESHOLDS, Controls, settings_from
 from .errors import plain_errors
+from .link import Link
 
 INSPECTOR_ID = "main"
 MODEL = {"concurrency_id": "model", "concurrency_limit": 1, "api_visibility": "private"}
-BROWSER_ONLY = {"fn": None, "show_progress": "hidden", "queue": False, "api_visibility": "private"}
+OPENING = {"concurrency_id": "opening", "concurrency_limit": 4, "api_visibility": "private"}
+INSTANT = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
+BROWSER_ONLY = {"fn": None, **INSTANT}
 
 
 @dataclass(frozen=True)
@@ -27,20 +31,32 @@ class Explore:
     """Components that other tabs need.
 
     Attributes:
-        ref: `gr.State` with the `VideoRef` of this visit, None before the first video.
+        ref: `gr.State` with the `VideoRef` of this visit.
         view: the inspector.
-        suggestions: clickable questions for the video.
-        about: a line about the video.
-        player: the original video, for those who want to play it.
-        shown: every component that a newly opened video changes, in the order of `Explorer.show`.
     """
 
     ref: gr.State
     view: gr.HTML
-    suggestions: gr.Dataset
-    about: gr.Markdown
-    player: gr.Video
-    shown: list
+
+
+@dataclass(frozen=True)
+class Showing:
+    """A video as the page shows it: the session's reference, the inspector's value and sliders, words about it."""
+
+    ref: VideoRef
+    payload: dict[str, Any]
+    settings: dict[str, Any]
+    ranges: dict[str, dict[str, float]]
+    questions: list[list[str]]
+    about: str
+
+    @property
+    def sliders(self) -> tuple[dict, dict]:
+        """Value, minimum, maximum and step of both threshold sliders."""
+        return tuple(
+            {"value": self.settings[name], "minimum": r["min"], "maximum": r["max"], "step": r["step"]}
+            for name, r in ((name, self.ranges[name]) for name in ("tauSpatial", "tauTemporal"))
+        )
 
 
 class Explorer:
@@ -49,163 +65,158 @@ class Explorer:
     def __init__(self, studio: Studio) -> None:
         self.studio = studio
 
+    def first(self) -> Showing:
+        """The first sample as the model's defaults merge it: what a page shows before it asked anything."""
+        defaults = self.studio.defaults
+        ref = self.studio.open_sample(next(iter(self.studio.samples)))
+        return self.showing(ref, MergeSettings(defaults.tau_spatial, defaults.tau_temporal))
+
     def arrive(self, request: gr.Request):
-        """The first thing on a page: the linked sample and settings, or the first sample."""
+        """What the address asks for; nothing to do for a page without settings in its address."""
         query = dict(request.query_params) if request else {}
-        sample = query.get("sample") if query.get("sample") in self.studio.samples else next(iter(self.studio.samples))
-        settings = linked_settings(query, self.studio)
-        ref = self.studio.open_sample(sample, linked_frames(query, self.studio.max_frames))
-        mode = BUDGET if settings.retention is not None else THRESHOLDS
-        budget = round(100 * (settings.retention or 0.3))
-        overlays = {"frame": int(query["frame"])} if query.get("frame", "").isdigit() else {}
+        if not query.keys() - {"__theme"}:
+            return (gr.skip(),) * 16
+        link, s = Link.of(query, self.studio), self.studio
+        ref = s.open_sample(link.sample, link.num_frames)
+        by_budget = link.settings.retention is not None
+        showing = self.showing(ref, link.settings, {"frame": link.frame})
         return (
-            *self.show(ref, settings, overlays),
-            gr.Dropdown(value=sample), gr.Slider(value=ref.num_frames), gr.Radio(value=mode),
-            gr.Slider(value=budget, visible=mode == BUDGET), gr.Radio(value=settings.rules),
-            gr.Slider(value=self._layer(settings)),
+            *updates(showing, interactive=not by_budget),
+            gr.Dropdown(value=link.sample), gr.Slider(value=ref.num_frames),
+            gr.Radio(value=BUDGET if by_budget else THRESHOLDS),
+            gr.Slider(value=round(100 * (link.settings.retention or 0.3)), visible=by_budget),
+            gr.Radio(value=link.settings.rules), gr.Radio(value=link.settings.position_rule or MODEL_DEFAULT),
+            gr.Slider(value=s.merge_layer(link.settings)), gr.Textbox(value=link.question),
         )  # fmt: skip
 
-    def sample(self, sample_id: str, *values, progress=gr.Progress()):
+    def sample(self, sample_id: str, *values):
         """Another sample, at its own number of frames."""
-        progress(0.1, desc="decoding and encoding")
         ref = self.studio.open_sample(sample_id)
-        return (*self.show(ref, settings_from(*values)), gr.Slider(value=ref.num_frames))
+        return (*updates(self.showing(ref, settings_from(*values))), gr.Slider(value=ref.num_frames), gr.skip())
 
     def upload(self, path: str, frames: int, *values, progress=gr.Progress()):
         """A visitor's own file."""
         progress(0.1, desc="decoding")
         ref = self.studio.open(path, int(frames))
         progress(0.4, desc=f"encoding {frames} frames")
-        return self.show(ref, settings_from(*values))
+        return (*updates(self.showing(ref, settings_from(*values))), gr.skip(), gr.Dropdown(value=None))
 
-    def again(self, ref: VideoRef | None, frames: int, *values, progress=gr.Progress()):
+    def again(self, ref: VideoRef, frames: int, *values, progress=gr.Progress()):
         """The same video with another number of frames or another merge layer."""
-        if ref is None:
-            raise gr.Error("There is no video yet; choose a sample or upload one.", print_exception=False)
+        settings = settings_from(*values)
         progress(0.2, desc=f"encoding {frames} frames")
-        ref = self.studio.open(ref.path, int(frames), ref.sample_id)
-        return self.show(ref, settings_from(*values))
+        ref = self.reopened(ref, int(frames))
+        return (*updates(self.showing(ref, settings)), gr.skip(), gr.skip())
 
-    def budget(self, ref: VideoRef | None, *values):
+    def reopened(self, ref: VideoRef, frames: int) -> VideoRef:
+        if ref.sample_id:
+            return self.studio.open_sample(ref.sample_id, frames)
+        return self.studio.open(ref.path, frames)
+
+    def budget(self, ref: VideoRef, *values):
         """Thresholds for the budget, put on the sliders."""
         settings = settings_from(*values)
-        if ref is None or settings.retention is None:
+        if settings.retention is None:
             return gr.skip(), gr.skip(), gr.skip()
-        found = thresholds_for_retention(
-            self.studio.encoded(ref, settings).tables, settings.retention, rules=settings.rules
-        )
+        tables = self.studio.tables(ref, settings)
+        found = thresholds_for_retention(tables, settings.retention, rules=settings.rules)
         if found.retention > settings.retention:
-            gr.Warning(f"This video can't go below {found.retention:.1%}; that is what you see.")
+            gr.Warning(f"This video can't go below {found.retention:.1%}; that is what you see.", title="Budget")
         view = {"tauSpatial": found.tau_spatial, "tauTemporal": found.tau_temporal}
-        return gr.Slider(value=found.tau_spatial), gr.Slider(value=found.tau_temporal), gr.HTML(settings=view)
+        sliders = gr.Slider(value=found.tau_spatial), gr.Slider(value=found.tau_temporal)
+        return (*sliders, gr.HTML(settings=as_update(view)))
 
-    def show(self, ref: VideoRef, settings: MergeSettings, overlays: dict | None = None) -> tuple:
-        """Updates for `Explore.shown` and both threshold sliders."""
-        encoded = self.studio.encoded(ref, settings)
+    def original(self, ref: VideoRef) -> gr.Video:
+        """The video as it was uploaded, or a preview that browsers can play."""
+        return gr.Video(value=playable(ref.path))
+
+    def showing(self, ref: VideoRef, settings: MergeSettings, more: dict | None = None) -> Showing:
+        """The video with these settings, encoded or precomputed."""
         if settings.retention is not None:
-            plan = settings.plan(encoded)
+            plan = settings.plan(self.studio.inspector_data(ref, settings))
             settings = replace(settings, tau_spatial=plan.tau_spatial, tau_temporal=plan.tau_temporal)
         data = self.studio.inspector_data(ref, settings)
-        ranges = threshold_ranges(encoded.tables, settings.tau_spatial, settings.tau_temporal)
         chosen = {"tauSpatial": settings.tau_spatial, "tauTemporal": settings.tau_temporal, "rules": settings.rules}
         questions = self.studio.samples[ref.sample_id].questions if ref.sample_id else ()
-        return (
-            ref,
-            gr.HTML(value=data.payload(), settings={**chosen, **(overlays or {})}, message=""),
-            gr.Dataset(samples=[[q.text] for q in questions], visible=bool(questions)),
-            self._about(ref, encoded),
-            gr.Video(value=_playable(ref.path)),
-            gr.Slider(value=settings.tau_spatial, **_range(ranges["tauSpatial"])),
-            gr.Slider(value=settings.tau_temporal, **_range(ranges["tauTemporal"])),
-        )
+        pictures = f"{ROUTE}/{ref.sample_id}" if self.studio.shipped(ref, settings) else None
+        return Showing(
+            ref, data.payload(pictures), {**chosen, **(more or {})}, dict(data.ranges),
+            [[q.text] for q in questions], self._about(ref, data),
+        )  # fmt: skip
 
-    def _about(self, ref: VideoRef, encoded) -> str:
-        steps, height, width = encoded.layout.shape
-        clip = encoded.clip
-        size = f"{clip.source_size[1]}x{clip.source_size[0]}, {clip.duration_s:.1f} s"
-        tokens = f"{clip.num_frames} frames, {steps}x{height}x{width} tokens"
+    def _about(self, ref: VideoRef, data: InspectorData) -> str:
+        tree, (height, width) = data.tables.tree, ref.size
+        steps = data.tables.num_frames
+        tokens = f"{steps}×{tree.height}×{tree.width} tokens"
+        facts = f"{width}×{height}, {ref.duration_s:.1f} s, {ref.num_frames} frames → {tokens}"
         if not ref.sample_id:
-            return f"**{ref.name}** · {size} · {tokens}"
+            return f"**{ref.name}** · {facts}"
         sample = self.studio.samples[ref.sample_id]
-        return f"{sample.description} · {size} · {tokens}\n\n<small>{sample.attribution}</small>"
-
-    def _layer(self, settings: MergeSettings) -> int:
-        return self.studio.llm.default_merge_layer if settings.merge_layer is None else settings.merge_layer
+        credit = f" · {sample.attribution}" if sample.attribution else ""
+        return f"{sample.description}\n\n<small>{facts}{credit}</small>"
 
 
-def build_explore(studio: Studio) -> Explore:
-    """The middle of the page; returns what the wiring needs."""
-    ref = gr.State(None)
+def updates(showing: Showing, interactive: bool | None = None) -> tuple:
+    """Updates for what `shown_components` lists."""
+    s, t = showing.sliders
+    active = {} if interactive is None else {"interactive": interactive}
+    return (
+        showing.ref,
+        gr.HTML(value=showing.payload, settings=as_update(showing.settings), message=""),
+        gr.Dataset(samples=showing.questions, visible=bool(showing.questions)),
+        showing.about,
+        gr.Accordion(open=False),
+        gr.Video(value=None),
+        gr.Slider(**s, **active),
+        gr.Slider(**t, **active),
+    )
+
+
+def build_explore(showing: Showing) -> Explore:
+    """The middle of the page, alive with its first video."""
     view = component(
-        inspector_id=INSPECTOR_ID, message="Opening the first sample…", elem_id="inspector",
-        settings={"tauSpatial": studio.defaults.tau_spatial, "tauTemporal": studio.defaults.tau_temporal},
-    )  # fmt: skip
-    about = gr.Markdown(elem_id="about")
-    suggestions = gr.Dataset(
-        components=[gr.Textbox(visible=False)], samples=[], label="Suggested questions", layout="gallery",
-        elem_id="suggestions", visible=False,
-    )  # fmt: skip
-    with gr.Accordion("Original video", open=False, elem_id="original"):
-        player = gr.Video(interactive=False, show_label=False, elem_id="player", height=260)
-    return Explore(ref, view, suggestions, about, player, [ref, view, suggestions, about, player])
+        showing.payload, inspector_id=INSPECTOR_ID, message="", elem_id="inspector", settings=showing.settings
+    )
+    return Explore(gr.State(showing.ref), view)
 
 
-def wire_explore(app: gr.Blocks, studio: Studio, controls: Controls, explore: Explore) -> list:
+def wire_explore(
+    app: gr.Blocks, studio: Studio, controls: Controls, explore: Explore, suggestions: gr.Dataset, question: gr.Textbox
+) -> list:
     """Connect panel and inspector; returns the events after which another video is shown."""
-    explorer, c = Explorer(studio), controls
+    explorer, c, e = Explorer(studio), controls, explore
     taus = [c.tau_s, c.tau_t]
-    shown = [*explore.shown, *taus]
-    arrived = app.load(
-        plain_errors(explorer.arrive), None, [*shown, c.sample, c.frames, c.mode, c.budget, c.rules, c.merge_layer],
-        show_progress="hidden", **MODEL,
-    )  # fmt: skip
-    sampled = c.sample.input(
-        plain_errors(explorer.sample),
-        [c.sample, *c.settings],
-        [*shown, c.frames],
-        show_progress_on=explore.view,
-        **MODEL,
-    )
-    uploaded = c.upload.upload(
-        plain_errors(explorer.upload), [c.upload, c.frames, *c.settings], shown, show_progress_on=explore.view, **MODEL
-    )
+    shown = [e.ref, e.view, suggestions, c.about, c.original, c.player, *taus]
+    both = [*shown, c.frames, c.sample]
+    linked = [*shown, c.sample, c.frames, c.mode, c.budget, c.rules, c.position_rule, c.merge_layer, question]
+    app.load(plain_errors(explorer.arrive), None, linked, show_progress="hidden", **OPENING)
+    loading = {"show_progress_on": e.view, **OPENING}
+    sampled = c.sample.input(plain_errors(explorer.sample), [c.sample, *c.settings], both, **loading)
+    uploaded = c.upload.upload(plain_errors(explorer.upload), [c.upload, c.frames, *c.settings], both, **loading)
     again = gr.on(
-        [c.frames.release, c.merge_layer.release], plain_errors(explorer.again), [explore.ref, c.frames, *c.settings],
-        shown, show_progress_on=explore.view, **MODEL,
+        [c.frames.release, c.merge_layer.release], plain_errors(explorer.again), [e.ref, c.frames, *c.settings], both,
+        **loading,
     )  # fmt: skip
     for slider, name in ((c.tau_s, "tauSpatial"), (c.tau_t, "tauTemporal")):
         slider.input(inputs=slider, js=_set_js(name), **BROWSER_ONLY)
     c.rules.input(inputs=c.rules, js=_set_js("rules"), **BROWSER_ONLY)
-    explore.view.change(outputs=taus, js=SLIDERS_JS.format(id=INSPECTOR_ID), **BROWSER_ONLY)
-    c.mode.input(_mode_controls, c.mode, [c.budget, *taus], queue=False, api_visibility="private")
+    e.view.change(outputs=taus, js=SLIDERS_JS.format(id=INSPECTOR_ID), **BROWSER_ONLY)
+    c.original.expand(plain_errors(explorer.original), e.ref, c.player, **OPENING)
+    c.mode.input(_mode_controls, c.mode, [c.budget, *taus], **INSTANT)
     gr.on(
-        [c.budget.release, c.mode.input, c.rules.input], plain_errors(explorer.budget), [explore.ref, *c.settings],
-        [*taus, explore.view], show_progress="hidden", concurrency_limit=4, api_visibility="private",
+        [c.budget.release, c.mode.input, c.rules.input], plain_errors(explorer.budget), [e.ref, *c.settings],
+        [*taus, e.view], show_progress="hidden", **OPENING,
     )  # fmt: skip
-    return [arrived, sampled, uploaded, again]
+    return [sampled, uploaded, again]
 
 
-def linked_settings(query: dict, studio: Studio) -> MergeSettings:
-    """Settings from a link's query; what is missing or not valid there is as the model advises."""
-    fallback = MergeSettings(studio.defaults.tau_spatial, studio.defaults.tau_temporal)
-    try:
-        return MergeSettings(
-            tau_spatial=float(query.get("ts", fallback.tau_spatial)),
-            tau_temporal=float(query.get("tt", fallback.tau_temporal)),
-            retention=float(query["budget"]) / 100 if "budget" in query else None,
-            rules=query["rules"] if query.get("rules") in RULES else "paper",
-            merge_layer=min(int(query["layer"]), studio.llm.num_layers - 1)
-            if query.get("layer", "").isdigit()
-            else None,
-        )
-    except ValueError:
-        return fallback
-
-
-def linked_frames(query: dict, most: int) -> int | None:
-    """Number of frames from a link's query, within 1 and ``most``; None if it does not say."""
-    text = query.get("frames", "")
-    return min(max(int(text), 1), most) if text.isdigit() else None
+def playable(path: str) -> str:
+    """The file itself, or an H.264 preview of it beside it where browsers can't play it."""
+    if is_browser_playable(path):
+        return path
+    preview = f"{path}.preview.mp4"
+    write_preview(path, preview)
+    return preview
 
 
 def _mode_controls(mode: str) -> tuple:
@@ -215,16 +226,3 @@ def _mode_controls(mode: str) -> tuple:
 
 def _set_js(name: str) -> str:
     return f'(value) => {{ window.sttmInspector?.get("{INSPECTOR_ID}")?.set({{{name}: value}}); }}'
-
-
-def _range(found: dict) -> dict:
-    return {"minimum": found["min"], "maximum": found["max"], "step": found["step"]}
-
-
-def _playable(path: str) -> str | None:
-    """The file itself, or an H.264 preview of it beside it where browsers can't play it."""
-    if is_browser_playable(path):
-        return path
-    preview = f"{path}.preview.mp4"
-    write_preview(path, preview)
-    return preview

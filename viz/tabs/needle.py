@@ -54,7 +54,7 @@ class NeedleCheck:
     def _left(self, ref, question, settings, plan) -> str:
         if question.needle is None:
             return ""
-        found = self.studio.needles(ref, self.studio.encoded(ref, settings), question.text)
+        found = self.studio.needles_of(ref, self.studio.encoded(ref, settings), question.text)
         return f"{tokens_in_box(found[0], plan)} of {tokens_in_box(found[0], None)}" if found else "not in these frames"
 
 

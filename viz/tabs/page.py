@@ -6,64 +6,73 @@ from html import escape
 from pathlib import Path
 
 import gradio as gr
+from starlette.routing import Mount
+from starlette.staticfiles import StaticFiles
 
+from ..precomputed import FOLDER, ROUTE
 from ..samples import CLIPS
 from ..studio import Studio
 from .api import build_api
 from .compare import build_compare, wire_compare
 from .controls import build_controls
-from .explore import BROWSER_ONLY, INSPECTOR_ID, build_explore, wire_explore
+from .explore import BROWSER_ONLY, Explorer, build_explore, wire_explore
 from .needle import build_needle, wire_needle
 from .sweep import build_sweep, wire_sweep
 from .take_away import build_take_away, wire_take_away
 
 HERE = Path(__file__).parent
+SHEET_JS = """() => {
+  const page = document.querySelector("#page");
+  const open = page.dataset.sheet !== "open";
+  page.dataset.sheet = open ? "open" : "";
+  if (open) document.querySelector("#inspector").scrollIntoView({block: "start"});
+  return {__type__: "update", value: open ? "Done" : "Settings"};
+}"""  # on a phone: the settings from below, the picture above them
 UPLOADS_KEPT_S = (3600, 24 * 3600)  # look every hour, delete what is older than a day
 
 
 def build_app(studio: Studio) -> gr.Blocks:
     """The page over a `Studio`, not launched. Launch it with `launch_options`, which carry its look."""
+    first = Explorer(studio).first()
     with gr.Blocks(title="STTM Studio", fill_width=True, analytics_enabled=False, delete_cache=UPLOADS_KEPT_S) as app:
         with gr.Row(elem_id="header"):
-            gr.HTML(_header(studio), elem_id="title")
+            gr.HTML(_header(studio), elem_id="title", padding=False)
             take_away = build_take_away()
             sheet = gr.Button("Settings", size="sm", elem_id="sheet-toggle")
         dark = gr.Checkbox(visible=False, value=False)
         with gr.Row(elem_id="page"):
             with gr.Column(scale=1, min_width=280, elem_id="panel"):
-                controls = build_controls(studio)
-            with gr.Column(scale=5, min_width=340, elem_id="main"), gr.Tabs(elem_id="tabs"):
+                controls = build_controls(studio, first.sliders, first.about)
+            with gr.Column(scale=5, min_width=300, elem_id="main"), gr.Tabs(elem_id="tabs"):
                 with gr.Tab("Explore and compare", id="explore"):
-                    explore = build_explore(studio)
-                    compare = build_compare()
+                    explore = build_explore(first)
+                    compare = build_compare(first.questions)
                 with gr.Tab("Sweep", id="sweep"):
                     sweep = build_sweep()
                 with gr.Tab("Needles", id="needle"):
                     needle = build_needle()
-        opened = wire_explore(app, studio, controls, explore)
+        opened = wire_explore(app, studio, controls, explore, compare.suggestions, compare.question)
         wire_compare(studio, controls, explore, compare, dark, opened)
         wire_sweep(studio, controls, explore, sweep, compare.question, dark)
         wire_needle(studio, controls, needle)
         wire_take_away(studio, controls, explore, compare, take_away)
         build_api(studio)
-        sheet.click(js="() => { document.body.classList.toggle('sheet-open'); }", **BROWSER_ONLY)
+        sheet.click(outputs=sheet, js=SHEET_JS, **BROWSER_ONLY)
         app.load(outputs=dark, js="() => document.body.classList.contains('dark')", **BROWSER_ONLY)
-        linked = [controls.sample, controls.frames, *controls.settings]
-        chosen = (controls.sample, controls.frames, controls.mode, controls.rules, controls.merge_layer)
-        moves = [component.change for component in chosen]
-        moves += [c.release for c in (controls.tau_s, controls.tau_t, controls.budget)]
-        gr.on(moves, inputs=linked, js=_link_js(), **BROWSER_ONLY)
     return app
 
 
 def launch_options() -> dict:
-    """Look and script of the page, for `gr.Blocks.launch`."""
-    return {
+    """Look and script of the page, and where it finds the samples' pictures, for `gr.Blocks.launch`."""
+    options = {
         "theme": theme(),
         "css": (HERE / "page.css").read_text(encoding="utf-8"),
         "allowed_paths": [str(CLIPS)],
         "footer_links": ["api", "settings"],
     }
+    if FOLDER.is_dir():
+        options["app_kwargs"] = {"routes": [Mount(f"/{ROUTE}", StaticFiles(directory=FOLDER))]}
+    return options
 
 
 def theme() -> gr.themes.Base:
@@ -85,16 +94,5 @@ def theme() -> gr.themes.Base:
 
 def _header(studio: Studio) -> str:
     about = studio.defaults.about
-    note = f'<span class="about">{escape(about)}</span>' if about else ""
+    note = f'<span class="about" title="{escape(about)}">{escape(about)}</span>' if about else ""
     return f'<h1>STTM Studio</h1><span class="chip" title="the loaded model">{escape(studio.model_chip)}</span>{note}'
-
-
-def _link_js() -> str:
-    """Write the settings into the address, so that it can be shared and survives a reload."""
-    return f"""(sample, frames, mode, ts, tt, budget, rules, positions, layer) => {{
-      const query = new URLSearchParams({{sample: sample ?? "", frames, ts, tt, rules, layer}});
-      if (mode === "budget") query.set("budget", budget);
-      const view = window.sttmInspector?.get("{INSPECTOR_ID}");
-      if (view) query.set("frame", view.settings().frame);
-      history.replaceState(null, "", `?${{query}}`);
-    }}"""

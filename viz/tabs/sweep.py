@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 
 import gradio as gr
 import numpy as np
-from sttm_core.budget import retention_surface
 
+from sttm_core.budget import retention_surface
 from sttm_core.comparison import MergeSettings
 from sttm_core.engine import EncodedVideo
 from sttm_core.plan import MergePlan
@@ -46,9 +46,8 @@ class Sweeper:
     def __init__(self, studio: Studio) -> None:
         self.studio = studio
 
-    def ladder(self, ref: VideoRef | None, question: str, new_tokens: int, *values, progress=gr.Progress()):
+    def ladder(self, ref: VideoRef, question: str, new_tokens: int, *values, progress=gr.Progress()):
         """Ask once a budget, from all tokens down; the table grows row by row."""
-        _need_video(ref)
         settings, rows, first = settings_from(*values), [], None
         self.studio.llm.question_ids(question)
         encoded = self.studio.encoded(ref, settings)
@@ -69,9 +68,8 @@ class Sweeper:
             ])  # fmt: skip
             yield rows
 
-    def charts(self, ref: VideoRef | None, dark: bool, *values):
+    def charts(self, ref: VideoRef, dark: bool, *values):
         """Retention over both thresholds with the present point, and over the frames."""
-        _need_video(ref)
         settings = settings_from(*values)
         encoded = self.studio.encoded(ref, settings)
         plan = settings.plan(encoded)
@@ -88,7 +86,7 @@ class Sweeper:
 
     def _needle_tokens(self, ref: VideoRef, encoded: EncodedVideo, plan: MergePlan | None, question: str) -> str:
         """Tokens that hold a patch of this question's needle, where it is known and in the sampled frames."""
-        return ", ".join(str(tokens_in_box(n, plan)) for n in self.studio.needles(ref, encoded, question.strip()))
+        return ", ".join(str(tokens_in_box(n, plan)) for n in self.studio.needles_of(ref, encoded, question.strip()))
 
 
 def tokens_in_box(needle: dict, plan: MergePlan | None) -> int:
@@ -146,8 +144,3 @@ def wire_sweep(
     )
     main_question.change(lambda text: text, main_question, sweep.question, queue=False, show_progress="hidden",
                          api_visibility="private")  # fmt: skip
-
-
-def _need_video(ref: VideoRef | None) -> None:
-    if ref is None:
-        raise gr.Error("There is no video yet; choose a sample or upload one.", print_exception=False)

@@ -14,10 +14,12 @@ from sttm_core.video import write_mp4
 from ..inspector import export_html
 from ..overlay import GhostOverlay, Mixed, QuadtreeOverlay, render_video
 from ..studio import Studio, VideoRef
-from .compare import HISTORY, Compare, history_row
+from .compare import Compare
 from .controls import Controls, settings_from
 from .errors import plain_errors
-from .explore import BROWSER_ONLY, INSPECTOR_ID, MODEL, Explore
+from .explore import BROWSER_ONLY, INSPECTOR_ID, OPENING, Explore
+from .history import HISTORY, history_row
+from .link import link_js
 
 VIDEO_FPS = 4
 
@@ -29,7 +31,7 @@ class TakeAway:
     page: gr.Button
     film: gr.Button
     share: gr.Button
-    present: gr.Button
+    link: gr.Textbox
     page_file: gr.DownloadButton
     film_file: gr.DownloadButton
 
@@ -40,19 +42,19 @@ class Exporter:
     def __init__(self, studio: Studio) -> None:
         self.studio = studio
 
-    def page(self, ref: VideoRef | None, history: list[dict], *values) -> str:
+    def page(self, ref: VideoRef, history: list[dict], *values) -> str:
         """The inspector with its video, sliders and the visit's runs as one HTML file."""
         settings = settings_from(*values)
-        data = self.studio.inspector_data(_need(ref), settings)
-        plan = settings.plan(self.studio.encoded(ref, settings))
+        data = self.studio.inspector_data(ref, settings)
+        plan = settings.plan(data)
         chosen = {"tauSpatial": plan.tau_spatial, "tauTemporal": plan.tau_temporal, "rules": settings.rules}
         runs = [dict(zip(HISTORY, history_row(run), strict=True)) for run in history]
         return _write(f"{_stem(ref)}-inspector.html", export_html(data, chosen, runs))
 
-    def film(self, ref: VideoRef | None, *values, progress=gr.Progress()) -> str:
+    def film(self, ref: VideoRef, *values, progress=gr.Progress()) -> str:
         """The frames with partition and merged area drawn on them, as MP4."""
         settings = settings_from(*values)
-        encoded = self.studio.encoded(_need(ref), settings)
+        encoded = self.studio.encoded(ref, settings)
         plan = settings.plan(encoded)
         frames, times = encoded.clip.frames[encoded.step_frames], encoded.clip.times[encoded.step_frames]
         drawn = render_video(frames, plan, Mixed([GhostOverlay(), QuadtreeOverlay()]), times=times)
@@ -62,37 +64,44 @@ class Exporter:
 
 
 def build_take_away() -> TakeAway:
-    """Header buttons."""
+    """Header buttons, and the link where the clipboard can't take it."""
     with gr.Row(elem_id="take-away"):
-        present = gr.Button("Present", size="sm", min_width=80, elem_id="present")
         page = gr.Button("Export HTML", size="sm", min_width=100, elem_id="export-html")
         film = gr.Button("Export MP4", size="sm", min_width=100, elem_id="export-mp4")
         share = gr.Button("Copy link", size="sm", min_width=90, elem_id="copy-link")
+    link = gr.Textbox(label="Link", visible=False, interactive=False, elem_id="link", buttons=[], max_lines=2)
     page_file = gr.DownloadButton(visible="hidden", elem_id="page-file")
     film_file = gr.DownloadButton(visible="hidden", elem_id="film-file")
-    return TakeAway(page, film, share, present, page_file, film_file)
+    return TakeAway(page, film, share, link, page_file, film_file)
 
 
 def wire_take_away(studio: Studio, controls: Controls, explore: Explore, compare: Compare, take: TakeAway) -> None:
-    """Make a file on the server, then let the browser save it."""
-    exporter = Exporter(studio)
+    """Make a file on the server, then let the browser save it; write the link into address bar and clipboard."""
+    exporter, c = Exporter(studio), controls
+    shown = {"show_progress_on": explore.view, **OPENING}
     page = take.page.click(
-        plain_errors(exporter.page), [explore.ref, compare.runs, *controls.settings], take.page_file,
-        show_progress_on=explore.view, **MODEL,
-    )  # fmt: skip
+        plain_errors(exporter.page), [explore.ref, compare.runs, *c.settings], take.page_file, **shown
+    )
     page.success(js=_save_js("page-file"), **BROWSER_ONLY)
-    film = take.film.click(
-        plain_errors(exporter.film),
-        [explore.ref, *controls.settings],
-        take.film_file,
-        show_progress_on=explore.view,
-        **MODEL,
-    )
+    film = take.film.click(plain_errors(exporter.film), [explore.ref, *c.settings], take.film_file, **shown)
     film.success(js=_save_js("film-file"), **BROWSER_ONLY)
-    take.share.click(js="() => { navigator.clipboard?.writeText(location.href); }", **BROWSER_ONLY).then(
-        lambda: gr.Info("The link to this view is in your clipboard."), queue=False, api_visibility="private"
-    )
-    take.present.click(js=f'() => {{ window.sttmInspector.get("{INSPECTOR_ID}")?.present(true); }}', **BROWSER_ONLY)
+    linked = [c.sample, c.frames, *c.settings, compare.question]
+    take.share.click(inputs=linked, outputs=take.link, js=_copy_js(), **BROWSER_ONLY)
+    moves = [component.change for component in (c.sample, c.frames, c.mode, c.rules, c.position_rule, c.merge_layer)]
+    moves += [slider.release for slider in (c.tau_s, c.tau_t, c.budget)]
+    moves += [explore.view.change, explore.view.select, compare.question.blur]
+    gr.on(moves, inputs=linked, js=link_js(INSPECTOR_ID), **BROWSER_ONLY)
+
+
+def _copy_js() -> str:
+    """Copy the link; where the browser does not let us, only show it."""
+    return f"""async (...values) => {{
+      const link = ({link_js(INSPECTOR_ID)})(...values);
+      let label = "Copied";
+      try {{ await navigator.clipboard.writeText(link); }} catch {{ label = "Copy this link"; }}
+      if (!values[0]) label += " (settings only: your own video stays with you)";
+      return {{__type__: "update", visible: true, value: link, label}};
+    }}"""
 
 
 def _save_js(element: str) -> str:
@@ -108,9 +117,3 @@ def _write(name: str, text: str) -> str:
 
 def _stem(ref: VideoRef) -> str:
     return re.sub(r"[^A-Za-z0-9_-]+", "-", Path(ref.name).stem).strip("-") or "video"
-
-
-def _need(ref: VideoRef | None) -> VideoRef:
-    if ref is None:
-        raise gr.Error("There is no video yet; choose a sample or upload one.", print_exception=False)
-    return ref

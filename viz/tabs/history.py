@@ -1,0 +1,94 @@
+"""The runs of a visit: one record each, as a table, as files, and as the measured prefill curve."""
+
+from __future__ import annotations
+
+import csv
+import json
+import tempfile
+from dataclasses import asdict
+from pathlib import Path
+
+from sttm_core.comparison import MergeSettings, answer_dict
+
+from ..labels import duration
+from ..studio import Column, VideoRef
+
+HISTORY = (
+    "video", "frames", "kept", "τ_S", "τ_T", "rules", "question", "all tokens", "merged", "answer",
+    "TTFT all", "TTFT merged", "faster",
+)  # fmt: skip
+
+
+def run_record(
+    ref: VideoRef, question: str, settings: MergeSettings, columns: tuple[Column, Column], layer: int
+) -> dict:
+    """One run of the visit, JSON-ready: settings, retention, both answers with timings; a failed column is None."""
+    baseline, merged = columns
+    plan = merged.plan
+    used = asdict(settings) | {
+        "tau_spatial": plan.tau_spatial, "tau_temporal": plan.tau_temporal, "merge_layer": layer,
+    }  # fmt: skip
+    return {
+        "video": ref.name,
+        "video_sha256": ref.content_hash,
+        "frames": ref.num_frames,
+        "question": question,
+        "settings": used,
+        "retention": plan.retention,
+        "tokens": {"all": plan.num_patches, "kept": plan.num_tokens},
+        "baseline": _column_record(baseline),
+        "merged": _column_record(merged),
+    }
+
+
+def history_row(run: dict) -> list:
+    """One line of the table, in the order of `HISTORY`."""
+    left, right, settings = run["baseline"], run["merged"], run["settings"]
+    both = left and right
+    return [
+        run["video"], run["frames"], f"{run['retention']:.1%}", f"{settings['tau_spatial']:.4g}",
+        f"{settings['tau_temporal']:.4g}", settings["rules"], run["question"],
+        left["text"] if left else "(failed)", right["text"] if right else "(failed)",
+        ("same" if left["text"] == right["text"] else "changed") if both else "",
+        duration(left["ttft_s"]) if left else "", duration(right["ttft_s"]) if right else "",
+        f"×{left['ttft_s'] / right['ttft_s']:.2f}" if both else "",
+    ]  # fmt: skip
+
+
+def write_history(runs: list[dict]) -> tuple[str, str]:
+    """``runs.csv`` and ``runs.json`` in a new folder; a spreadsheet will not take a cell for a formula."""
+    folder = Path(tempfile.mkdtemp(prefix="sttm-runs-"))
+    (folder / "runs.json").write_text(json.dumps(runs, indent=1, ensure_ascii=False), encoding="utf-8")
+    with (folder / "runs.csv").open("w", newline="", encoding="utf-8-sig") as file:
+        writer = csv.writer(file)
+        writer.writerow(HISTORY)
+        writer.writerows([_no_formula(cell) for cell in history_row(run)] for run in reversed(runs))
+    return str(folder / "runs.csv"), str(folder / "runs.json")
+
+
+def prefill_curve(runs: list[dict], ref: VideoRef, layer: int) -> dict[str, list[float]] | None:
+    """Measured ``{"tokens", "seconds"}`` of this video's prefill at this layer, ascending; None below two points."""
+    points = {}
+    for run in runs:
+        if (run["video_sha256"], run["frames"], run["settings"]["merge_layer"]) == (
+            ref.content_hash, ref.num_frames, layer,
+        ):  # fmt: skip
+            for column, tokens in (("baseline", "all"), ("merged", "kept")):
+                if run[column]:
+                    points[run["tokens"][tokens]] = run[column]["timings_s"]["prefill"]
+    if len(points) < 2:
+        return None
+    tokens, seconds = zip(*sorted(points.items()), strict=True)
+    return {"tokens": list(tokens), "seconds": list(seconds)}
+
+
+def _column_record(column: Column) -> dict | None:
+    if column.answer is None or column.error:
+        return None
+    record = answer_dict(column.answer)
+    timings = column.timings
+    return record | {"ttft_s": timings.ttft, "timings_s": timings.as_dict(), "runs": max(1, len(column.runs))}
+
+
+def _no_formula(cell):
+    return f"'{cell}" if isinstance(cell, str) and cell[:1] in ("=", "+", "-", "@") else cell

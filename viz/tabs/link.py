@@ -1,0 +1,79 @@
+"""A view as an address: sample, frames, settings, frame in view, question. It survives a reload and can be shared."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from sttm_core.comparison import MergeSettings
+from sttm_core.plan import RULES
+from sttm_core.positions import POSITION_RULES
+
+from ..studio import Studio
+
+LONGEST_QUESTION = 500
+
+
+@dataclass(frozen=True)
+class Link:
+    """What an address says; whatever it does not say, or says wrongly, is as the model and the sample advise."""
+
+    sample: str
+    settings: MergeSettings
+    num_frames: int | None = None
+    frame: int = 0
+    question: str = ""
+
+    @classmethod
+    def of(cls, query: Mapping[str, str], studio: Studio) -> Link:
+        """Read a query string, already split into names and values."""
+        known = query.get("sample") in studio.samples
+        frames = _whole(query, "frames", studio.max_frames)
+        return cls(
+            sample=query["sample"] if known else next(iter(studio.samples)),
+            settings=_settings(query, studio),
+            num_frames=max(1, frames) if frames is not None else None,
+            frame=_whole(query, "frame", studio.max_frames - 1) or 0,
+            question=query.get("q", "")[:LONGEST_QUESTION],
+        )
+
+
+def link_js(inspector_id: str) -> str:
+    """JavaScript that writes the settings into the address bar and returns the whole address.
+
+    Its arguments are the values of the sample, the frames, ``Controls.settings`` and the question.
+    """
+    return f"""(sample, frames, mode, ts, tt, budget, rules, positions, layer, question) => {{
+      const query = new URLSearchParams({{frames, ts, tt, rules, layer}});
+      if (sample) query.set("sample", sample);
+      if (mode === "budget") query.set("budget", budget);
+      if ({list(POSITION_RULES)}.includes(positions)) query.set("positions", positions);
+      if (question) query.set("q", question);
+      const view = window.sttmInspector?.get("{inspector_id}");
+      if (view?.video) query.set("frame", view.settings().frame);
+      const theme = new URLSearchParams(location.search).get("__theme");
+      if (theme) query.set("__theme", theme);
+      history.replaceState(null, "", `?${{query}}`);
+      return location.href;
+    }}"""
+
+
+def _settings(query: Mapping[str, str], studio: Studio) -> MergeSettings:
+    fallback = MergeSettings(studio.defaults.tau_spatial, studio.defaults.tau_temporal)
+    try:
+        return MergeSettings(
+            tau_spatial=float(query.get("ts", fallback.tau_spatial)),
+            tau_temporal=float(query.get("tt", fallback.tau_temporal)),
+            retention=float(query["budget"]) / 100 if "budget" in query else None,
+            rules=query["rules"] if query.get("rules") in RULES else "paper",
+            merge_layer=_whole(query, "layer", studio.llm.num_layers - 1),
+            position_rule=query["positions"] if query.get("positions") in POSITION_RULES else None,
+        )
+    except ValueError:
+        return fallback
+
+
+def _whole(query: Mapping[str, str], name: str, most: int) -> int | None:
+    """A whole number from 0 to ``most`` (more becomes ``most``); None where there is none."""
+    text = query.get(name, "")
+    return min(int(text), most) if text.isascii() and text.isdigit() and len(text) < 9 else None
