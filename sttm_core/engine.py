@@ -4,163 +4,25 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import cached_property
 
-import numpy as np
 import torch
 from transformers import DynamicCache
 
 from .decoder import KVCache, run_layers
+from .estimate import Estimate, estimate_memory, free_memory, in_words
 from .insertion import Positions, shorten, stop_before_layer
 from .loading import ModelError, load_model
-from .models import Family, VideoLayout
+from .model_call import ModelCall, OutOfMemoryError
+from .models import Family
 from .plan import MergePlan
 from .positions import check_rule
-from .quadtree import shared_tree
-from .similarity import SimilarityTables, similarity_tables
+from .records import Answer, EncodedVideo, Prefix
 from .timing import Stopwatch, Timings, peak_memory, synchronizer
 from .video import VideoClip
 
 DEFAULT_NEW_TOKENS = 128
-
-
-class OutOfMemoryError(RuntimeError):
-    """The accelerator's memory did not suffice; the message says for what."""
-
-
-@dataclass(frozen=True, eq=False)
-class EncodedVideo:
-    """A video on the doorstep of decoder layer k: everything that does not depend on thresholds or questions.
-
-    Attributes:
-        clip: where it came from.
-        hidden: ``[1, S, D]`` before layer ``merge_layer``, of the prefix: the text before the video, and the video.
-        layout: which of the S tokens are video patches.
-        positions: rotary positions of the S tokens.
-        early: KV cache of the layers before ``merge_layer``.
-        vision_s, early_s: seconds in vision encoder (with preprocessing and projector) and in the early layers.
-    """
-
-    clip: VideoClip
-    model_name: str
-    hidden: torch.Tensor
-    layout: VideoLayout
-    positions: Positions
-    early: KVCache
-    merge_layer: int
-    vision_s: float
-    early_s: float
-    root_level: int = 1
-    lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
-
-    @cached_property
-    def tokens(self) -> torch.Tensor:
-        """``[T, H, W, C]`` video tokens before the merge layer."""
-        return self.hidden[0, self.layout.index.to(self.hidden.device)]
-
-    @property
-    def tables(self) -> SimilarityTables:
-        """Every cosine between them, made on first use."""
-        with self.lock:
-            return self._tables
-
-    @cached_property
-    def _tables(self) -> SimilarityTables:
-        return self.new_tables()
-
-    def new_tables(self, weighting: str = "nodes") -> SimilarityTables:
-        """The tables from scratch: one pass over the features."""
-        tree = shared_tree(*self.layout.shape[1:], self.root_level)
-        return similarity_tables(self.tokens, tree, weighting=weighting)
-
-    @property
-    def step_frames(self) -> np.ndarray:
-        """Which of the clip's frames stands for each step of ``tokens``: all, or the first of those joined to one."""
-        joined = max(1, self.clip.num_frames // self.layout.shape[0])
-        return np.arange(self.layout.shape[0]) * joined
-
-    @property
-    def nbytes(self) -> int:
-        return self.hidden.nbytes + self.early.nbytes + self.clip.frames.nbytes
-
-    def __repr__(self) -> str:
-        shape = "x".join(map(str, self.layout.shape))
-        return f"EncodedVideo({self.clip.name!r}, {shape} tokens before layer {self.merge_layer}, {self.model_name})"
-
-
-@dataclass(frozen=True, eq=False)
-class Prefix:
-    """A video in the KV cache, ready for any number of questions.
-
-    Attributes:
-        encoded: the video.
-        plan: what was merged, or None for the baseline.
-        cache: keys and values of all layers: S tokens before the merge layer, n from there on.
-        next_early, next_late: position of the next text token in the layers before and from the merge layer on.
-        timings: decode, vision, merge and prefill in seconds.
-        peak_bytes: peak memory while prefilling, None where it can't be measured.
-    """
-
-    encoded: EncodedVideo
-    plan: MergePlan | None
-    cache: KVCache
-    next_early: int
-    next_late: int
-    timings: Timings
-    peak_bytes: int | None = None
-
-    @property
-    def video_tokens(self) -> int:
-        """Video tokens from the merge layer on."""
-        return self.plan.num_tokens if self.plan is not None else self.encoded.layout.num_patches
-
-    @property
-    def tokens_before(self) -> int:
-        """Tokens of the prefix in the layers before the merge layer."""
-        return self.encoded.layout.length
-
-    @property
-    def tokens_after(self) -> int:
-        """Tokens of the prefix from the merge layer on."""
-        return self.cache.lengths[-1]
-
-    @property
-    def nbytes(self) -> int:
-        return self.cache.nbytes
-
-    def __repr__(self) -> str:
-        return f"Prefix({self.tokens_before} -> {self.tokens_after} tokens, {self.nbytes / 2**20:.1f} MiB KV cache)"
-
-
-@dataclass(frozen=True)
-class Answer:
-    """One answer, complete or as far as it has come.
-
-    Attributes:
-        text: decoded so far.
-        new_tokens: generated so far.
-        timings: seconds by stage; decode, vision, merge and prefill were spent once for the prefix.
-        prompt_tokens: tokens that the layers from the merge layer on saw before the answer.
-        kv_bytes: KV cache after the prefix and the question.
-        peak_bytes: the higher of the peaks while prefilling and while answering, None where it can't be measured.
-        total_s: seconds from the question to the last token so far.
-        finished: False while streaming.
-    """
-
-    text: str
-    new_tokens: int
-    timings: Timings
-    prompt_tokens: int
-    kv_bytes: int
-    peak_bytes: int | None
-    total_s: float
-    finished: bool
-
-    @property
-    def ttft(self) -> float:
-        """Time to first token from the file on disk, in seconds."""
-        return self.timings.ttft
 
 
 class VideoLLM:
@@ -212,6 +74,34 @@ class VideoLLM:
     def default_merge_layer(self) -> int:
         """Layer index 2, as in the paper's 7B models, unless this model needs another."""
         return self.family.default_merge_layer(self.model)
+
+    def estimate(
+        self,
+        num_frames: int,
+        size: tuple[int, int] = (720, 1280),
+        *,
+        retention: float = 1.0,
+        merge_layer: int | None = None,
+    ) -> Estimate:
+        """Tokens and memory of a video before it is decoded; nothing runs.
+
+        Args:
+            size: height and width of its frames in pixels, which matters to Qwen-VL only.
+            retention: share of video tokens expected after merging.
+
+        Raises:
+            ValueError: for numbers out of range.
+        """
+        layer = self.default_merge_layer if merge_layer is None else merge_layer
+        self.family.check_merge_layer(self.model, layer)
+        if num_frames < 1 or min(size) < 1 or not 0 < retention <= 1:
+            raise ValueError(
+                f"num_frames and size must be at least 1 and retention above 0 and at most 1, "
+                f"got {num_frames}, {list(size)} and {retention}."
+            )
+        grid = self.family.grid(self.model, self.processor, num_frames, size, self.frame_tokens)
+        kept = max(1, round(retention * grid[0] * grid[1] * grid[2]))
+        return self._memory(grid, kept, layer)
 
     def encode(self, clip: VideoClip, *, merge_layer: int | None = None, root_level: int = 1) -> EncodedVideo:
         """Vision encoder and the decoder layers before ``merge_layer``, once for a video.
@@ -265,7 +155,9 @@ class VideoLLM:
             shape, found = [plan.num_frames, plan.tree.height, plan.tree.width], list(encoded.layout.shape)
             raise ValueError(f"the plan is for {shape} tokens [T, H, W], but the video has {found}.")
         tokens = plan.num_tokens if plan is not None else encoded.layout.num_patches
-        with self._exclusive(f"prefilling {tokens} video tokens"), peak_memory(self.device) as peak:
+        needed = in_words(self._memory(encoded.layout.shape, tokens, encoded.merge_layer).needed_bytes)
+        doing = f"prefilling {tokens} video tokens, which needs about {needed} beside the model"
+        with self._exclusive(doing), peak_memory(self.device) as peak:
             watch = Stopwatch(self.synchronize)
             hidden, positions, merge_s = encoded.hidden, encoded.positions, 0.0
             if plan is not None:
@@ -395,29 +287,12 @@ class VideoLLM:
             for name, value in inputs.items()
         }
 
-    def _exclusive(self, doing: str) -> _ModelCall:
-        return _ModelCall(self._running, doing)
+    def _memory(self, grid: tuple[int, int, int], kept_tokens: int, merge_layer: int) -> Estimate:
+        text, free = self.model.config.get_text_config(), free_memory(self.device)
+        return estimate_memory(text, grid, kept_tokens, merge_layer, self.dtype, free)
+
+    def _exclusive(self, doing: str) -> ModelCall:
+        return ModelCall(self._running, doing)
 
 
-class _ModelCall:
-    """One model call at a time, without gradients; says in one sentence when memory runs out."""
-
-    def __init__(self, lock: threading.RLock, doing: str) -> None:
-        self.lock, self.doing, self.inference = lock, doing, torch.inference_mode()
-
-    def __enter__(self) -> None:
-        self.lock.acquire()
-        self.inference.__enter__()
-
-    def __exit__(self, kind, error, trace) -> None:
-        self.inference.__exit__(kind, error, trace)
-        self.lock.release()
-        if isinstance(error, torch.OutOfMemoryError):
-            torch.cuda.empty_cache()
-            raise OutOfMemoryError(
-                f"The GPU's memory did not suffice for {self.doing}; "
-                "use fewer frames, or merge more with lower thresholds."
-            ) from error
-
-
-__all__ = ["Answer", "EncodedVideo", "ModelError", "OutOfMemoryError", "Prefix", "VideoLLM"]
+__all__ = ["Answer", "EncodedVideo", "Estimate", "ModelError", "OutOfMemoryError", "Prefix", "VideoLLM"]

@@ -127,6 +127,17 @@ class Family:
         made = processor(text=text, videos=[frames], return_tensors="pt", **options)
         return {name: torch.as_tensor(value) for name, value in made.items() if name != "video_metadata"}
 
+    def grid(
+        self, model: nn.Module, processor, num_frames: int, size: tuple[int, int], frame_tokens: int | None
+    ) -> tuple[int, int, int]:
+        """``(T, H, W)`` tokens of ``num_frames`` frames of ``size`` (height, width), without running anything."""
+        side = self.side(model)
+        return num_frames, side, side
+
+    def side(self, model: nn.Module) -> int:
+        """Tokens along a side of a frame, where all frames become one square grid."""
+        raise TypeError(f"{type(self).__name__} must say how many tokens a frame has: define side() or grid().")
+
     def layout(self, model: nn.Module, inputs: dict[str, torch.Tensor]) -> VideoLayout:
         """Where the video tokens of ``inputs`` are. Every family says this itself."""
         raise TypeError(f"{type(self).__name__} must say where its video tokens are: define layout().")

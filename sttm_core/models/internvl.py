@@ -15,7 +15,9 @@ class InternVL(Family):
     title = "InternVL3"
     hub_ids = ("OpenGVLab/InternVL3-2B-hf", "OpenGVLab/InternVL3-8B-hf")
 
+    def side(self, model: nn.Module) -> int:
+        return math.isqrt(model.config.image_seq_length)
+
     def layout(self, model: nn.Module, inputs: dict[str, torch.Tensor]) -> VideoLayout:
-        side = math.isqrt(model.config.image_seq_length)
-        frames = inputs["pixel_values"].shape[0]
+        frames, side = inputs["pixel_values"].shape[0], self.side(model)
         return places_of(inputs["input_ids"], model.config.image_token_id, (frames, side, side))

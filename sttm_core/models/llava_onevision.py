@@ -19,8 +19,10 @@ class LlavaOnevision(Family):
         "llava-hf/llava-onevision-qwen2-72b-ov-hf",
     )
 
-    def layout(self, model: nn.Module, inputs: dict[str, torch.Tensor]) -> VideoLayout:
+    def side(self, model: nn.Module) -> int:
         vision = model.config.vision_config
-        side = math.ceil(vision.image_size // vision.patch_size / 2)  # 27x27 patches are pooled to 14x14
-        frames = inputs["pixel_values_videos"].shape[1]
+        return math.ceil(vision.image_size // vision.patch_size / 2)  # 27x27 patches are pooled to 14x14
+
+    def layout(self, model: nn.Module, inputs: dict[str, torch.Tensor]) -> VideoLayout:
+        frames, side = inputs["pixel_values_videos"].shape[1], self.side(model)
         return places_of(inputs["input_ids"], model.config.video_token_id, (frames, side, side))

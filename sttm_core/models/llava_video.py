@@ -1,7 +1,7 @@
-"""LLaVA-Video in its original form (lmms-lab): keys and config are mapped onto LLaVA-OneVision's classes while loading.
+"""LLaVA-Video in its original form (lmms-lab): keys and config are mapped onto LLaVA-OneVision's classes at load.
 
-The checkpoints were trained with a newline token behind every row of a frame ("grid"); the paper removes them ("no_token",
-+0.3 points on average), which is the default here.
+The checkpoints were trained with a newline token behind every row of a frame ("grid"); the paper removes them
+("no_token", +0.3 points on average), which is the default here.
 """
 
 from __future__ import annotations
@@ -141,6 +141,9 @@ class LlavaVideo(Family):
 
     def prompt(self, processor, question: str) -> str:
         return PROMPT.format(question=question)
+
+    def side(self, model: nn.Module) -> int:
+        return token_side(model.config)
 
     def layout(self, model: nn.Module, inputs: dict[str, torch.Tensor]) -> VideoLayout:
         ids, config = inputs["input_ids"][0], model.config

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import torch
 from torch import nn
+from transformers.models.qwen2_vl.image_processing_qwen2_vl import smart_resize
 
 from .base import Family, VideoLayout, places_of
 
@@ -22,16 +25,28 @@ class Qwen2VL(Family):
 
     def video_options(self, processor, frames: np.ndarray, times: np.ndarray, frame_tokens: int | None) -> dict:
         video = processor.video_processor
-        lowest = video.size["shortest_edge"]
-        highest = self.pixels(frame_tokens, len(frames), video.patch_size * video.merge_size)
-        options = {"do_sample_frames": False, "size": {"shortest_edge": lowest, "longest_edge": max(lowest, highest)}}
+        lowest, highest = self.pixel_range(video, len(frames), frame_tokens)
+        options = {"do_sample_frames": False, "size": {"shortest_edge": lowest, "longest_edge": highest}}
         if hasattr(video, "cap_pixels_per_frame"):
             options["cap_pixels_per_frame"] = False  # the size says it
         return options
 
-    def pixels(self, frame_tokens: int, num_frames: int, side: int) -> int:
-        """What the processor takes as ``longest_edge``: pixels of one frame; a token covers ``side * side`` of them."""
-        return frame_tokens * side * side
+    def pixel_range(self, video_processor, num_frames: int, frame_tokens: int) -> tuple[int, int]:
+        """What the processor takes as ``shortest_edge`` and ``longest_edge``: fewest and most pixels of a frame."""
+        lowest = video_processor.size["shortest_edge"]
+        return lowest, max(lowest, frame_tokens * token_pixels(video_processor) ** 2)
+
+    def resized(self, num_frames: int, size: tuple[int, int], factor: int, pixels: tuple[int, int]) -> tuple[int, int]:
+        """Height and width to which the processor brings frames."""
+        return smart_resize(*size, factor=factor, min_pixels=pixels[0], max_pixels=pixels[1])
+
+    def grid(
+        self, model: nn.Module, processor, num_frames: int, size: tuple[int, int], frame_tokens: int | None
+    ) -> tuple[int, int, int]:
+        video = processor.video_processor
+        side, pixels = token_pixels(video), self.pixel_range(video, num_frames, frame_tokens)
+        height, width = self.resized(num_frames, size, side, pixels)
+        return math.ceil(num_frames / video.temporal_patch_size), height // side, width // side
 
     def layout(self, model: nn.Module, inputs: dict[str, torch.Tensor]) -> VideoLayout:
         frames, height, width = inputs["video_grid_thw"][0].tolist()
@@ -45,3 +60,8 @@ class Qwen2VL(Family):
             if name in longer:
                 longer[name] = torch.cat([longer[name], longer[name].new_full((1, 1), number)], dim=1)
         return int(model.model.get_rope_index(**longer)[0][0, 0, -1])  # of [3, 1, S + 1]
+
+
+def token_pixels(video_processor) -> int:
+    """Pixels along a side of a token: 2x2 patches of 14 or 16 pixels."""
+    return video_processor.patch_size * video_processor.merge_size

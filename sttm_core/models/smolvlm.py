@@ -37,7 +37,9 @@ class SmolVLM(Family):
         cut = {name: made[name][:, :length] for name in ("input_ids", "attention_mask")}
         return made | cut
 
+    def side(self, model: nn.Module) -> int:
+        return math.isqrt(model.model.image_seq_len)
+
     def layout(self, model: nn.Module, inputs: dict[str, torch.Tensor]) -> VideoLayout:
-        side = math.isqrt(model.model.image_seq_len)
-        frames = inputs["pixel_values"].shape[1]
+        frames, side = inputs["pixel_values"].shape[1], self.side(model)
         return places_of(inputs["input_ids"], model.config.image_token_id, (frames, side, side))

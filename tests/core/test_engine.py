@@ -203,7 +203,9 @@ def test_running_out_of_memory_is_one_sentence_and_leaves_the_engine_working(sta
             calls[stage]()
     finally:
         handle.remove()
-    assert str(caught.value).count(".") == 1 and "\n" not in str(caught.value)
+    said = str(caught.value)
+    assert said.endswith(".") and ". " not in said and "\n" not in said
+    assert ("about 0.5 MB" in said) == (stage == "prefill")
     assert hook_counts(llm.model) == before
     assert not torch.is_inference_mode_enabled()
     assert torch.equal(llm.first_token_logits(llm.prefill(llm.encode(clip())), FIRST), expected)

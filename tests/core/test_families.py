@@ -216,3 +216,23 @@ def test_true_time_reaches_the_rotary_positions():
     cos, sin = llm.decoder.rotary_emb(video.hidden, expected[:, None, : video.layout.length])
     assert all((a - b).abs().max() < 1e-6 for a, b in zip((cos, sin), video.positions.embeddings, strict=True))
     assert video.positions.next == expected[0, video.layout.length]
+
+
+@pytest.mark.parametrize("frames, size", [(1, (100, 200)), (2, (64, 64)), (5, (300, 240)), (8, (480, 640))])
+@pytest.mark.parametrize("model_type", FAMILIES)
+def test_the_grid_is_known_before_anything_runs(model_type, frames, size):
+    llm = tiny(model_type)
+    limited = VideoLLM(llm.model, llm.processor, llm.family, "limited", frame_tokens=40)
+    video = limited.encode(clip(frames, size))
+    assert limited.estimate(frames, size).grid == video.layout.shape
+
+
+@pytest.mark.parametrize("model_type", FAMILIES)
+def test_estimated_bytes_are_those_of_the_cached_video_tokens(model_type):
+    llm, video, plan = tiny(model_type), encoded(model_type), some_plan(model_type)
+    text = video.layout.length - video.layout.num_patches
+    for prefix, retention in ((llm.prefill(video), 1.0), (llm.prefill(video, plan), plan.retention)):
+        estimate = llm.estimate(5, TINY[model_type].sizes[0], retention=retention)
+        a_token = prefix.nbytes / sum(prefix.cache.lengths)
+        assert estimate.kv_bytes == prefix.nbytes - a_token * text * llm.num_layers
+        assert estimate.kept_tokens == prefix.video_tokens and estimate.video_tokens == video.layout.num_patches

@@ -9,6 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from sttm_core import loading
 from sttm_core.engine import VideoLLM
 from sttm_core.loading import ModelError, load_model
 from tests.core.test_engine import FIRST, MODEL, plan_for
@@ -83,6 +84,10 @@ def test_broken_checkpoints_are_one_sentence(copy, case):
         ({"dtype": "int8"}, "float32, bfloat16 or float16"),
         ({"dtype": "banana"}, "float32, bfloat16 or float16"),
         ({"attention": "banana"}, "banana"),
+        ({"max_memory": {0: "1GiB"}}, "device_map='auto'"),
+        ({"rope_factor": 0.5}, "rope_factor must be 1 or more, got 0.5"),
+        ({"newline": "grid"}, "LLaVA-OneVision"),
+        ({"load_in_4bit": True, "load_in_8bit": True}, "not both"),
     ],
 )
 def test_options_that_make_no_sense_are_one_sentence(saved, options, said):
@@ -129,3 +134,29 @@ def test_a_model_spread_over_memory_and_disk_answers_the_same(saved, tmp_path, w
             prefix = one.prefill(video, plan)
             said.append((prefix.tokens_after, one.answer(prefix, FIRST, max_new_tokens=5).text))
     assert found == expected
+
+
+@pytest.mark.parametrize("installed, said", [(None, "package bitsandbytes"), ("yes", "needs a CUDA GPU, not cpu")])
+@pytest.mark.parametrize("bits", ["load_in_4bit", "load_in_8bit"])
+def test_quantising_says_what_is_missing(saved, monkeypatch, bits, installed, said):
+    monkeypatch.setattr(loading, "find_spec", lambda name: installed)
+    with pytest.raises(ModelError, match=said):
+        load_model(str(saved), device="cpu", **{bits: True})
+
+
+def test_a_rope_factor_stretches_the_text_positions(saved):
+    plain, stretched = (VideoLLM.load(str(saved), device="cpu", rope_factor=factor) for factor in (None, 2.0))
+    places = torch.arange(0, 40, 2)
+    for a, b in zip(stretched._rotary(places), plain._rotary(places // 2), strict=True):
+        assert (a - b).abs().max() < 1e-6
+    video = clip()
+    logits = [one.first_token_logits(one.prefill(one.encode(video)), FIRST) for one in (plain, stretched)]
+    assert (logits[0] - logits[1]).abs().max() > 1e-3
+
+
+def test_max_memory_spreads_a_model(saved, tmp_path):
+    limits = {"cpu": "150KB"}
+    llm = VideoLLM.load(str(saved), device_map="auto", max_memory=limits, offload_folder=str(tmp_path), device="cpu")
+    assert "disk" in llm.model.hf_device_map.values()
+    expected = tiny(MODEL).answer(tiny(MODEL).prefill(tiny(MODEL).encode(clip())), FIRST, max_new_tokens=3).text
+    assert llm.answer(llm.prefill(llm.encode(clip())), FIRST, max_new_tokens=3).text == expected

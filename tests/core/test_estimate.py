@@ -1,0 +1,56 @@
+"""Memory of published shapes, worked out by hand."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from transformers import Qwen2Config
+
+from sttm_core import estimate
+from sttm_core.estimate import Estimate, estimate_memory, free_memory
+from tests.core.tiny import tiny
+
+QWEN2_7B = Qwen2Config(
+    hidden_size=3584, intermediate_size=18944, num_hidden_layers=28, num_attention_heads=28, num_key_value_heads=4
+)
+
+
+@pytest.mark.parametrize(
+    "kept, layer, kv_bytes, longest",
+    [
+        (25088, 2, 25088 * 28 * 2048, 25088),  # 128 frames of 196 tokens; 2 * 4 heads * 128 * 2 bytes a layer
+        (7526, 2, (2 * 25088 + 26 * 7526) * 2048, 25088),
+        (7526, 0, 28 * 7526 * 2048, 7526),
+        (7526, 27, (27 * 25088 + 7526) * 2048, 25088),
+    ],
+)
+def test_a_7b_model_at_128_frames(kept, layer, kv_bytes, longest):
+    found = estimate_memory(QWEN2_7B, (128, 14, 14), kept, layer, torch.bfloat16)
+    assert found.kv_bytes == kv_bytes and found.video_tokens == 25088
+    assert found.working_bytes == longest * 3 * (3584 + 18944) * 2
+    assert found.needed_bytes == found.kv_bytes + found.working_bytes and found.warning is None
+
+
+@pytest.mark.parametrize("free, warns", [(None, False), (3_000_000_000, False), (2_999_999_999, True)])
+def test_it_warns_when_it_will_not_fit(free, warns):
+    found = Estimate((10, 10, 10), 300, kv_bytes=2_000_000_000, working_bytes=1_000_000_000, free_bytes=free)
+    assert (found.warning is not None) == warns
+    if warns:
+        assert "1000 video tokens, 300 after merging, need about 3.0 GB" in found.warning
+
+
+def test_free_memory_of_this_machine(monkeypatch, tmp_path):
+    (tmp_path / "meminfo").write_text("MemTotal:  900 kB\nMemAvailable:   500 kB\n")
+    monkeypatch.setattr(estimate, "MEMINFO", tmp_path / "meminfo")
+    assert free_memory(torch.device("cpu")) == 500 * 1024
+    monkeypatch.setattr(estimate, "MEMINFO", tmp_path / "none")
+    assert free_memory(torch.device("cpu")) is None
+
+
+@pytest.mark.parametrize(
+    "arguments, options",
+    [((0,), {}), ((4, (0, 10)), {}), ((4,), {"retention": 0}), ((4,), {"retention": 1.5}), ((4,), {"merge_layer": 9})],
+)
+def test_numbers_out_of_range_are_refused(arguments, options):
+    with pytest.raises(ValueError, match=r"\d"):
+        tiny("llava_onevision").estimate(*arguments, **options)
