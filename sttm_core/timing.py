@@ -91,7 +91,7 @@ class PeakMemory:
 
 @contextmanager
 def peak_memory(device: torch.device) -> Iterator[PeakMemory]:
-    """Measure the peak inside the `with`: `torch.cuda` allocations on a GPU, resident memory of the process on Linux."""
+    """Measure the peak inside the `with`: allocations on a GPU, resident memory of this process on Linux."""
     peak = PeakMemory()
     gpus = range(torch.cuda.device_count()) if device.type == "cuda" else ()
     for gpu in gpus:
