@@ -277,7 +277,8 @@ export class Inspector {
       frame: state.frame, on: state.on, chains: entries, strength: this._strength(entries[0]),
       cursor: state.cursor, probe: state.probe?.box || null,
     };
-    this.refs.footnote.hidden = !this.numbers.update(planner, video.curve);
+    this.numbers.update(planner, video.curve);
+    this.refs.footnote.hidden = !video.curve; // also while nothing is starred: the picture must not jump
     this.stage.draw(view);
     this.strip.draw(view, this.colours);
     const chains = entries.filter(({ chain }) => chain.members.length > 1);

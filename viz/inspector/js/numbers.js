@@ -42,7 +42,6 @@ export class Numbers {
     field("prefill", "prefill", "Seconds of prefill; * predicted from those measured for other token counts");
   }
 
-  // Returns whether anything shown is a prediction, marked with a star.
   update(planner, curve) {
     const whole = (n) => n.toLocaleString("en-US");
     this._write("retention", percent(planner.retention));
@@ -53,7 +52,6 @@ export class Numbers {
     this.fields.get("prefill").value.parentElement.hidden = !prefill;
     const mark = prefill?.measured ? "" : "*";
     if (prefill) this._write("prefill", `${seconds(prefill.seconds)}${mark}`, `\u00d7${prefill.speedup.toFixed(1)}${mark}`);
-    return prefill !== null && !prefill.measured;
   }
 
   _write(name, value, note = "") {
