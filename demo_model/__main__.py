@@ -55,6 +55,7 @@ def train(
     size: Annotated[str, typer.Option(help="default, or tiny to try the path on a CPU.")] = "default",
     footage: Annotated[Path | None, typer.Option(help="Real clips made by the command footage.")] = None,
     workers: Annotated[int, typer.Option(help="Processes that make scenes.")] = 8,
+    merging: Annotated[bool, typer.Option(help="Merge tokens in some steps (needs scipy), or only drop them.")] = True,
     device: Annotated[str, typer.Option(help="cuda, cpu, or auto.")] = "auto",
 ) -> None:
     """Train from nothing by the clock; stop and resume at any time."""
@@ -62,7 +63,7 @@ def train(
 
     from demo_model.train import Trainer, TrainSettings, tiny_settings
 
-    settings = {"minutes": minutes, "seed": seed, "workers": workers}
+    settings = {"minutes": minutes, "seed": seed, "workers": workers, "merging": merging}
     chosen = tiny_settings(max_steps=None, **settings) if _size(size) == "tiny" else TrainSettings(**settings)
     clips = torch.load(footage, weights_only=True) if footage else None
     trainer = Trainer(chosen, _device(device), clips, typer.echo)

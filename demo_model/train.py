@@ -1,6 +1,6 @@
 """Trains the demo model from nothing, by the clock, and can be stopped and resumed at any time.
 
-Needs torch, transformers and tokenizers only: no video decoder, no interface.
+Needs torch, transformers and tokenizers, and scipy for real merging: no video decoder, no interface.
 """
 
 from __future__ import annotations
@@ -43,6 +43,7 @@ class TrainSettings:
         seed: of weights, scenes and augmentation.
         size, stages, rules, weights: see their classes.
         reduced_frames: clips of these lengths meet token dropping and merging.
+        merging: half of the shortened steps merge as STTM does (needs ``sttm_core``); without, all drop at random.
         max_steps: stop earlier; for tests.
         save_every: seconds between checkpoints.
         workers: processes that make scenes.
@@ -55,6 +56,7 @@ class TrainSettings:
     rules: StoryRules = field(default_factory=StoryRules)
     weights: LossWeights = field(default_factory=LossWeights)
     reduced_frames: tuple[int, ...] = REDUCED_FRAMES
+    merging: bool = True
     max_steps: int | None = None
     save_every: float = 60.0
     workers: int = 0
@@ -92,7 +94,7 @@ class Trainer:
         log: Callable[[str], None] = print,
     ) -> None:
         self.device, self.footage, self.log = torch.device(device), footage or [], log
-        if settings.reduced_frames:
+        if settings.reduced_frames and settings.merging:
             merged(0.3)  # a machine without what merging imports must fail now, not after minutes of training
         if self.footage:
             settings = replace(settings, rules=replace(settings.rules, backgrounds=BACKGROUNDS))
@@ -177,7 +179,7 @@ class Trainer:
         rng = random.Random(f"{self.settings.seed}/reduction/{self.step}")
         if frames not in self.settings.reduced_frames or rng.random() >= REDUCED_SHARE:
             return None
-        if rng.random() < 0.5:
+        if not self.settings.merging or rng.random() < 0.5:
             generator = torch.Generator(device=self.device).manual_seed(rng.getrandbits(40))
             return random_tokens(0.3, generator, needles)
         return merged(rng.choice((0.1, 0.2, 0.3, 0.5)))

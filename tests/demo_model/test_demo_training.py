@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import math
 import re
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -24,6 +27,7 @@ from demo_model.schedule import STAGES, rate_at, stage_at
 from demo_model.sequence import IGNORED, pack_slots, slot_ids, slot_mask
 from demo_model.train import Trainer, tiny_settings
 
+ROOT = Path(__file__).resolve().parents[2]
 SLOTS = [Slot("ocr", "What code is shown?", "AB7"), Slot("colour", "What color is the circle?", "red")]
 
 
@@ -234,6 +238,45 @@ def test_the_card_has_its_figures_from_the_evaluation(exported, tmp_path, monkey
     assert re.search(r"\| ocr \| 90\.2 \(77\.5-96\.1\)", card)
     assert "| overall | 27.0 (23.1-31.2)" in card
     assert report["weights_sha256"] in card and "- Device: one CPU" in card and "| every other frame | 50.0% |" in card
+
+
+def test_reduced_steps_merge_only_where_merging_is_on():
+    needles = torch.zeros(1, 4, 8, 8, dtype=torch.bool)
+    for merging, expected in ((True, {"merged", "random_tokens", None}), (False, {"random_tokens", None})):
+        trainer = Trainer(tiny_settings(merging=merging), log=lambda line: None)
+        made = set()
+        for trainer.step in range(60):
+            reduce = trainer.reduction(4, needles)
+            made.add(reduce and reduce.__qualname__.split(".")[0])
+        assert made == expected
+        assert trainer.reduction(1, needles) is None
+
+
+def module_level_imports(name: str) -> set[str]:
+    tree = ast.parse((ROOT / f"{name.replace('.', '/')}.py").read_text(encoding="utf-8"))
+    found = {node.module for node in tree.body if isinstance(node, ast.ImportFrom)}
+    found |= {alias.name for node in tree.body if isinstance(node, ast.Import) for alias in node.names}
+    if "demo_model" in found:  # from demo_model import NAME
+        nodes = [node for node in tree.body if isinstance(node, ast.ImportFrom) and node.module == "demo_model"]
+        found |= {f"demo_model.{alias.name}" for node in nodes for alias in node.names}
+    return found - {"demo_model"}
+
+
+def test_training_imports_no_decoder_and_no_interface():
+    todo, seen, others = (
+        {"demo_model.train", "demo_model.evaluate", "demo_model.export", "demo_model.__main__"},
+        set(),
+        set(),
+    )
+    while todo:
+        seen.add(name := todo.pop())
+        for found in module_level_imports(name):
+            if found.startswith("demo_model."):
+                todo |= {found} - seen
+            else:
+                others.add(found.split(".")[0])
+    assert "demo_model.backgrounds" in seen
+    assert others - sys.stdlib_module_names == {"torch", "transformers", "tokenizers", "numpy", "typer"}
 
 
 def test_evaluation_counts_questions_and_kept_tokens(trained):
