@@ -120,14 +120,13 @@ def test_the_whole_line_gives_equal_results_on_odd_grids(monkeypatch, dtype, rul
 
 
 @pytest.mark.parametrize(("height", "width", "root_level"), GRIDS)
-@pytest.mark.parametrize("weighting", naive.WEIGHTINGS)
-def test_tables_are_equal_on_many_grids(monkeypatch, height, width, root_level, weighting):
+def test_tables_are_equal_on_many_grids(monkeypatch, height, width, root_level):
     tree = Quadtree(height, width, root_level)
     tokens = torch.from_numpy(smooth_video(7, 3, height, width, 10)).to(DEVICE)
     use_kernels(monkeypatch, False)
-    expected = similarity_tables(tokens, tree, weighting=weighting)
+    expected = similarity_tables(tokens, tree)
     use_kernels(monkeypatch, True)
-    tables = similarity_tables(tokens, tree, weighting=weighting)
+    tables = similarity_tables(tokens, tree)
     for name in ("child_min", "child_min_released", "pair_cosines"):
         torch.testing.assert_close(getattr(tables, name), getattr(expected, name), rtol=0, atol=2e-5)
 

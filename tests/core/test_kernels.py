@@ -39,6 +39,44 @@ def test_kernels_on_the_gpu():
     assert "skipped" not in run_cases()
 
 
+def compiled(name: str, constants: dict[str, object], pointers: dict[str, str], warps: int = 4, stages: int = 3):
+    """Compile a kernel for compute capability 9.0; no GPU is needed for that."""
+    from triton import compile as compile_kernel
+    from triton.backends.compiler import GPUTarget
+    from triton.compiler import ASTSource
+
+    from sttm_core import kernels
+
+    kernel = getattr(kernels, name)
+    names = kernel.arg_names
+    signature = {arg: "constexpr" if arg in constants else pointers.get(arg, "i32") for arg in names}
+    values = {(names.index(arg),): value for arg, value in constants.items()}
+    aligned = {(names.index(arg),): [["tt.divisibility", 16]] for arg in pointers}
+    source = ASTSource(kernel, signature, values, aligned)
+    return compile_kernel(source, target=GPUTarget("cuda", 90, 32), options={"num_warps": warps, "num_stages": stages})
+
+
+@pytest.mark.skipif(not HAS_TRITON, reason="needs Triton, which is made for Linux")
+@pytest.mark.parametrize(
+    ("dtype", "side", "channels", "stages", "instruction"),
+    [("bf16", 16, 64, 4, "mma.sync"), ("bf16", 64, 64, 3, "wgmma"), ("fp32", 32, 32, 2, "fma.rn.f32")],
+)
+def test_the_gram_kernel_compiles_for_hopper(dtype, side, channels, stages, instruction):
+    pointers = {"frames": f"*{dtype}", "cell_patches": "*i64", "within": "*fp32", "between": "*fp32"}
+    strides = {"channels": "i32", "frame_stride": "i32", "patch_stride": "i32"}
+    constants = {"SIDE": side, "CHANNELS": channels, "WIDEN": dtype == "fp32"}
+    built = compiled("_gram_kernel", constants, pointers | strides, warps=1 if side == 16 else 4, stages=stages)
+    assert instruction in built.asm["ptx"] and "cp.async" in built.asm["ptx"]
+    assert built.metadata.shared <= 80 * 1024
+
+
+@pytest.mark.skipif(not HAS_TRITON, reason="needs Triton, which is made for Linux")
+def test_the_chain_kernels_compile_for_hopper():
+    joined = compiled("_join_kernel", {"LINKS": 128}, {"first": "*i64", "second": "*i64", "labels": "*i64"})
+    assert "atom" in joined.asm["ptx"]
+    assert compiled("_follow_kernel", {"NODES": 128}, {"labels": "*i64", "found": "*i64"}).asm["cubin"]
+
+
 def test_cpu_tensors_never_need_triton(monkeypatch):
     monkeypatch.setattr(dispatch, "_kernels", lambda: pytest.fail("imported"))
     assert dispatch.kernels_for(torch.zeros(1)) is None
