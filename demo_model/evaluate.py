@@ -56,14 +56,16 @@ def load_video_model(folder: Path, device: torch.device | str = "cpu") -> tuple[
     return VideoModel(model, tokenizer).to(device).eval(), tokenizer
 
 
-def reductions(frames: int, grid: int, keeps: tuple[float, ...] = KEEPS) -> dict[str, Callable]:
-    """Every row of the table of methods by name; the full video is the row without reduction."""
+def reductions(
+    frames: int, grid: int, keeps: tuple[float, ...] = KEEPS, device: torch.device | str = "cpu"
+) -> dict[str, Callable]:
+    """Every row of the table of methods by name, for tokens on ``device``; the full video has no reduction."""
     rows = {}
     for keep in keeps:
         percent = f"{keep:.0%}"
         rows[f"sttm paper {percent}"] = merged(keep, "paper")
         rows[f"sttm as_released {percent}"] = merged(keep, "as_released")
-        rows[f"random {percent}"] = random_tokens(keep, torch.Generator().manual_seed(1))
+        rows[f"random {percent}"] = random_tokens(keep, torch.Generator(device).manual_seed(1))
         rows[f"uniform frames {percent}"] = uniform_frames(keep)
         rows[f"spatial pooling {percent}"] = pooled_space(max(1, round(grid * math.sqrt(keep))))
     return rows
@@ -169,7 +171,7 @@ def write_evaluation(
         report["frames"][str(count)] = evaluate(model, tokenizer, count, per_task, log=log)
     report["paraphrases"] = evaluate(model, tokenizer, frames[0], per_task, held_out_wordings=True, log=log)
     report["fonts"] = evaluate(model, tokenizer, frames[0], per_task, held_out_fonts=True, log=log)
-    for name, reduction in reductions(frames[0], model.grid, keeps).items():
+    for name, reduction in reductions(frames[0], model.grid, keeps, device).items():
         log(name)
         report["methods"][name] = evaluate(model, tokenizer, frames[0], per_task, reduction=reduction, log=log)
     target.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")

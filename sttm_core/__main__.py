@@ -47,7 +47,7 @@ def commands() -> None:
 def ask(
     video: options.Video,
     question: Question,
-    num_frames: options.NumFrames = 16,
+    num_frames: options.NumFrames = None,
     baseline: Baseline = True,
     runs: Runs = 3,
     max_new_tokens: MaxNewTokens = None,
@@ -55,7 +55,8 @@ def ask(
     tau_spatial: options.TauSpatial = None,
     tau_temporal: options.TauTemporal = None,
     retention: options.Retention = None,
-    rules: options.Rules = "paper",
+    preset: options.Preset = None,
+    rules: options.Rules = None,
     merge_layer: options.MergeLayer = None,
     position_rule: PositionRule = None,
     root_level: options.RootLevel = 1,
@@ -63,24 +64,34 @@ def ask(
     device: options.Device = None,
     dtype: options.Dtype = None,
     device_map: options.DeviceMap = None,
+    max_memory: options.MaxMemory = None,
     attention: options.Attention = "sdpa",
+    load_in_4bit: options.LoadIn4Bit = False,
+    load_in_8bit: options.LoadIn8Bit = False,
+    rope_factor: options.RopeFactor = None,
 ) -> None:
     """Ask one question and compare: both answers, their TTFTs by stage, retention, tokens, memory."""
     if not question.strip():
         raise ValueError("The question is empty; give something to ask about the video.")
     with quiet_stdout(), Progress() as progress:
         choices = {"rules": rules, "merge_layer": merge_layer, "position_rule": position_rule, "root_level": root_level}
-        settings = merge_settings(model, tau_spatial, tau_temporal, retention, **choices)
-        from .comparison import compare
-        from .video import VideoClip
+        published = options.published(preset, model)
+        rope_factor = rope_factor or (published.rope_factor if published else None)
+        settings = merge_settings(model, tau_spatial, tau_temporal, retention, published, **choices)
+        loading = {"dtype": dtype, "device_map": device_map, "attention": attention, "rope_factor": rope_factor}
+        loading |= {"load_in_4bit": load_in_4bit, "load_in_8bit": load_in_8bit}
+        loading["max_memory"] = options.memory_limits(max_memory)
+        from .comparison import compare, settings_used
 
         progress.checking("reading the video")
-        clip = VideoClip.open(video, num_frames)
+        clip = options.open_video(video, num_frames, published)
         progress.checking("loading the model")
-        llm = load_model(model, device, dtype, device_map, attention)
-        llm.family.check_merge_layer(llm.model, llm.default_merge_layer if merge_layer is None else merge_layer)
+        llm = load_model(model, device, **loading)
+        llm.family.check_merge_layer(llm.model, settings_used(llm, settings).merge_layer)
         limits = {"baseline": baseline, "runs": runs, "max_new_tokens": max_new_tokens}
         result = compare(llm, clip, question, settings, progress=progress.working, **limits)
+    if result.budget_missed:
+        print(result.budget_missed, file=sys.stderr)
     if json_output:
         print(json.dumps(result.as_dict(), indent=2, allow_nan=False))
     else:

@@ -16,16 +16,22 @@ from .defaults import SHIPPED_MODEL, default_thresholds
 if TYPE_CHECKING:  # torch and transformers take seconds to import: --help and bad options answer without them
     from .comparison import MergeSettings
     from .engine import VideoLLM
+    from .presets import Preset as PublishedPreset
+    from .video import VideoClip
 
 BAD_INPUT = 2
 INTERRUPTED = 130
+DEFAULT_FRAMES = 16
 MERGING, MODEL = "What is merged", "Model"
 
 # typer's click, under whatever name it brings it along
 UsageError = typer.BadParameter.__base__
 
 Video = Annotated[str, typer.Argument(help="Video file.", show_default=False)]
-NumFrames = Annotated[int, typer.Option(help="Frames taken, evenly spaced over the video.")]
+NumFrames = Annotated[
+    int | None,
+    typer.Option(help="Frames taken, evenly spaced over the video.", show_default="the preset's sampling, or 16"),
+]
 TauSpatial = Annotated[
     float | None,
     typer.Option(help="Spatial threshold τ_S.", rich_help_panel=MERGING, show_default="the model's advice, or 0.85"),
@@ -43,8 +49,12 @@ Retention = Annotated[
     typer.Option(help="Budget, above 0 up to 1: finds both thresholds instead.", rich_help_panel=MERGING),
 ]
 Rules = Annotated[
-    Literal["paper", "as_released"],
-    typer.Option(help="The method as published, or as its released code does it.", rich_help_panel=MERGING),
+    Literal["paper", "as_released"] | None,
+    typer.Option(
+        help="The method as published, or as its released code does it.",
+        rich_help_panel=MERGING,
+        show_default="the preset's, or paper",
+    ),
 ]
 MergeLayer = Annotated[
     int | None,
@@ -55,6 +65,14 @@ RootLevel = Annotated[
 ]
 Model = Annotated[
     str, typer.Option(help="Folder or hub id of a checkpoint.", rich_help_panel=MODEL, show_default="the shipped model")
+]
+Preset = Annotated[
+    str | None,
+    typer.Option(
+        help="Published settings by benchmark and budget, such as videomme-50; options given beside it win.",
+        rich_help_panel=MERGING,
+        show_default=False,
+    ),
 ]
 Device = Annotated[
     str | None, typer.Option(help="cpu, cuda, cuda:1 ...", rich_help_panel=MODEL, show_default="a GPU if there is one")
@@ -68,13 +86,34 @@ Attention = Annotated[
     Literal["sdpa", "flash_attention_2", "eager"],
     typer.Option("--attn", help="Attention implementation.", rich_help_panel=MODEL),
 ]
+LoadIn4Bit = Annotated[
+    bool, typer.Option("--load-in-4bit", help="Quantise the decoder; needs bitsandbytes.", rich_help_panel=MODEL)
+]
+LoadIn8Bit = Annotated[
+    bool, typer.Option("--load-in-8bit", help="Quantise the decoder; needs bitsandbytes.", rich_help_panel=MODEL)
+]
+MaxMemory = Annotated[
+    str | None,
+    typer.Option(
+        help="With --device-map auto, what each device may hold: 0=70GiB,1=70GiB,cpu=100GiB.", rich_help_panel=MODEL
+    ),
+]
+RopeFactor = Annotated[
+    float | None,
+    typer.Option(help="Divide positions by this: inputs longer than the model was trained on.", rich_help_panel=MODEL),
+]
 DEFAULT_MODEL = str(SHIPPED_MODEL)
 
 
 def merge_settings(
-    model: str, tau_spatial: float | None, tau_temporal: float | None, retention: float | None, **rest
+    model: str,
+    tau_spatial: float | None,
+    tau_temporal: float | None,
+    retention: float | None,
+    preset: PublishedPreset | None = None,
+    **rest,
 ) -> MergeSettings:
-    """Settings from options; a threshold that was not given comes from the model's advice.
+    """Settings from options; what was not given (None) comes from the preset, or else from the model's advice.
 
     Raises:
         ValueError: for a value out of range, or a budget beside thresholds.
@@ -83,7 +122,11 @@ def merge_settings(
 
     if retention is not None and (tau_spatial is not None or tau_temporal is not None):
         raise ValueError("A budget finds both thresholds by itself; give --retention or thresholds, not both.")
-    advice = default_thresholds(model)
+    advice = preset or default_thresholds(model)
+    if preset is not None:
+        published = {name: getattr(preset, name) for name in ("rules", "merge_layer", "position_rule")}
+        rest |= {name: value for name, value in published.items() if name in rest and rest[name] is None}
+    rest["rules"] = rest.get("rules") or "paper"
     return MergeSettings(
         tau_spatial=advice.tau_spatial if tau_spatial is None else tau_spatial,
         tau_temporal=advice.tau_temporal if tau_temporal is None else tau_temporal,
@@ -92,8 +135,49 @@ def merge_settings(
     )
 
 
-def load_model(model: str, device: str | None, dtype: str | None, device_map: str | None, attention: str) -> VideoLLM:
-    """The model, without a word from the libraries that load it.
+def published(name: str | None, model: str) -> PublishedPreset | None:
+    """The preset of this name for a model; None without a name.
+
+    Raises:
+        ValueError: if there is none, naming those that exist.
+    """
+    from .presets import preset
+
+    return None if name is None else preset(name, model)
+
+
+def open_video(path: str, num_frames: int | None, preset: PublishedPreset | None) -> VideoClip:
+    """The frames that were asked for; else sampled as the preset's run was, else 16 of them.
+
+    Raises:
+        ValueError: (`VideoError`) if the file can't be read.
+    """
+    from .video import VideoClip
+
+    if num_frames is None and preset is not None:
+        return VideoClip.open(path, fps=preset.fps, max_frames=preset.max_frames)
+    return VideoClip.open(path, DEFAULT_FRAMES if num_frames is None else num_frames)
+
+
+def memory_limits(text: str | None) -> dict[int | str, str] | None:
+    """``"0=70GiB,cpu=100GiB"`` as accelerate wants it.
+
+    Raises:
+        ValueError: if the text is not of this form.
+    """
+    if text is None:
+        return None
+    limits = {}
+    for part in text.split(","):
+        device, equals, size = (piece.strip() for piece in part.partition("="))
+        if not (device and equals and size):
+            raise ValueError(f"--max-memory wants device=size pairs such as 0=70GiB,cpu=100GiB, got {text!r}.")
+        limits[int(device) if device.isdigit() else device] = size
+    return limits
+
+
+def load_model(model: str, device: str | None, **options) -> VideoLLM:
+    """The model, without a word from the libraries that load it; see `loading.LoadingOptions` for the options.
 
     Raises:
         ValueError: (`ModelError`) in one sentence if it can't be loaded.
@@ -107,7 +191,7 @@ def load_model(model: str, device: str | None, dtype: str | None, device_map: st
     logging.disable_progress_bar()
     hub_logging.set_verbosity_error()
     try:
-        return VideoLLM.load(model, device=device, dtype=dtype, device_map=device_map, attention=attention)
+        return VideoLLM.load(model, device=device, **options)
     except RuntimeError as error:  # torch, for a device it does not know or does not have
         raise ModelError(f"The model can't be put on the device {device!r}; give cpu or cuda.") from error
 

@@ -50,7 +50,8 @@ class MergeSettings:
         if self.rules not in RULES:
             raise ValueError(f"The rules must be one of {', '.join(RULES)}, got {self.rules!r}.")
         if self.position_rule is not None and self.position_rule not in POSITION_RULES:
-            raise ValueError(f"The position rule must be one of {', '.join(POSITION_RULES)}, got {self.position_rule!r}.")
+            known = ", ".join(POSITION_RULES)
+            raise ValueError(f"The position rule must be one of {known}, got {self.position_rule!r}.")
 
     def plan(self, encoded: EncodedVideo) -> MergePlan:
         """The plan for a video: by thresholds, or by the budget where one is set."""
@@ -63,9 +64,13 @@ class MergeSettings:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Both answers to one question; ``baseline`` is None where it was not asked for."""
+    """Both answers to one question; ``baseline`` is None where it was not asked for.
+
+    ``settings`` are those that were used: merge layer and position rule as the model's where they were left open.
+    """
 
     video: str
+    num_frames: int
     model: str
     question: str
     settings: MergeSettings
@@ -83,9 +88,17 @@ class Comparison:
     def same_answer(self) -> bool | None:
         return self.baseline.text == self.merged.text if self.baseline else None
 
+    @property
+    def budget_missed(self) -> str:
+        """One sentence if the budget lies below what this video can be merged to, else empty."""
+        wanted = self.settings.retention
+        if wanted is None or self.plan.retention <= wanted:
+            return ""
+        return f"The budget of {wanted:.1%} can't be reached: this video can't go below {self.plan.retention:.1%}."
+
     def as_dict(self) -> dict:
         """JSON-ready, with the keys that `python -m sttm_core ask --json` promises."""
-        plan, settings = self.plan, asdict(self.settings)
+        plan, settings = self.plan, {"num_frames": self.num_frames} | asdict(self.settings)
         settings |= {"tau_spatial": plan.tau_spatial, "tau_temporal": plan.tau_temporal}
         return {
             "video": self.video,
@@ -95,6 +108,7 @@ class Comparison:
             "retention": plan.retention,
             "tokens": {"all": plan.num_patches, "kept": plan.num_tokens},
             "chains": {"count": plan.num_chains, "longest": plan.longest_chain},
+            "budget_missed": self.budget_missed,
             "runs": self.runs,
             "same_answer": self.same_answer,
             "ttft_ratio": self.speedup,
@@ -159,7 +173,14 @@ def compare(
     timings = list(zip(*measure(llm, clip, encoded, plans, question, settings, runs), strict=True))
     answers = [replace(answer, timings=Timings.median(of)) for answer, of in zip(answers, timings, strict=True)]
     whole = answers[0] if baseline else None
-    return Comparison(clip.name, llm.name, question, settings, plan, whole, answers[-1], runs)
+    used = settings_used(llm, settings)
+    return Comparison(clip.name, clip.num_frames, llm.name, question, used, plan, whole, answers[-1], runs)
+
+
+def settings_used(llm: VideoLLM, settings: MergeSettings) -> MergeSettings:
+    """``settings`` with what was left to the model filled in."""
+    layer = llm.default_merge_layer if settings.merge_layer is None else settings.merge_layer
+    return replace(settings, merge_layer=layer, position_rule=settings.position_rule or llm.family.position_rule)
 
 
 def measure(

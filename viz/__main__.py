@@ -53,34 +53,44 @@ def render(
     overlay: Overlays = (Overlay.ghost, Overlay.quadtree),
     columns: Columns = 4,
     fps: Fps = 2.0,
-    num_frames: options.NumFrames = 16,
+    num_frames: options.NumFrames = None,
     tau_spatial: options.TauSpatial = None,
     tau_temporal: options.TauTemporal = None,
     retention: options.Retention = None,
-    rules: options.Rules = "paper",
+    preset: options.Preset = None,
+    rules: options.Rules = None,
     merge_layer: options.MergeLayer = None,
     root_level: options.RootLevel = 1,
     model: options.Model = DEFAULT_MODEL,
     device: options.Device = None,
     dtype: options.Dtype = None,
     device_map: options.DeviceMap = None,
+    max_memory: options.MaxMemory = None,
     attention: options.Attention = "sdpa",
+    load_in_4bit: options.LoadIn4Bit = False,
+    load_in_8bit: options.LoadIn8Bit = False,
+    rope_factor: options.RopeFactor = None,
 ) -> None:
     """Draw a video's merge plan on its frames."""
     check_out(out)
     check_fps(fps)
     with quiet_stdout(), Progress() as progress:
         choices = {"rules": rules, "merge_layer": merge_layer, "root_level": root_level}
-        settings = merge_settings(model, tau_spatial, tau_temporal, retention, **choices)
-        from sttm_core.video import VideoClip
+        published = options.published(preset, model)
+        rope_factor = rope_factor or (published.rope_factor if published else None)
+        settings = merge_settings(model, tau_spatial, tau_temporal, retention, published, **choices)
+        loading = {"dtype": dtype, "device_map": device_map, "attention": attention, "rope_factor": rope_factor}
+        loading |= {"load_in_4bit": load_in_4bit, "load_in_8bit": load_in_8bit}
+        loading["max_memory"] = options.memory_limits(max_memory)
+        from sttm_core.comparison import settings_used
 
         progress.checking("reading the video")
-        clip = VideoClip.open(video, num_frames)
+        clip = options.open_video(video, num_frames, published)
         progress.checking("loading the model")
-        llm = load_model(model, device, dtype, device_map, attention)
-        llm.family.check_merge_layer(llm.model, llm.default_merge_layer if merge_layer is None else merge_layer)
+        llm = load_model(model, device, **loading)
+        llm.family.check_merge_layer(llm.model, settings_used(llm, settings).merge_layer)
         progress.working(f"encoding {clip.num_frames} frames")
-        plan = settings.plan(llm.encode(clip, merge_layer=merge_layer, root_level=root_level))
+        plan = settings.plan(llm.encode(clip, merge_layer=settings.merge_layer, root_level=root_level))
         progress.working(f"drawing {out.name}")
         draw(clip, plan, overlay, out, columns, fps)
     print(

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from sttm_core.__main__ import main
+from sttm_core.command_line import memory_limits, merge_settings, published
 from sttm_core.comparison import MergeSettings
 from sttm_core.defaults import SHIPPED_MODEL, default_thresholds
 from sttm_core.engine import OutOfMemoryError, VideoLLM
@@ -127,6 +128,47 @@ def test_a_budget_is_met_and_the_baseline_can_be_left_out(ask: Callable, video: 
     assert found["merged"]["new_tokens"] == 1
     settings = {"rules": "as_released", "merge_layer": 1, "position_rule": "survived", "retention": 0.3}
     assert settings.items() <= found["settings"].items()
+    assert found["settings"]["num_frames"] == 3 and found["budget_missed"] == ""
+
+
+def test_a_budget_that_no_threshold_reaches_is_said(ask: Callable, video: Path) -> None:
+    options = ("--num-frames", 2, "--runs", 1, "--json", "--no-baseline", "--retention", 0.001)
+    code, out, err = ask(video, QUESTION, *options)
+    assert code == 0
+    found = json.loads(out)
+    assert found["retention"] > 0.001
+    assert "can't be reached" in found["budget_missed"] and found["budget_missed"] in err
+
+
+def test_what_was_left_to_the_model_is_in_the_json(ask: Callable, llm: VideoLLM, video: Path) -> None:
+    code, out, _ = ask(video, QUESTION, "--num-frames", 2, "--runs", 1, "--json", "--no-baseline")
+    assert code == 0
+    used = json.loads(out)["settings"]
+    assert (used["merge_layer"], used["position_rule"]) == (llm.default_merge_layer, llm.family.position_rule)
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({}, (0.85, 0.55, "as_released", 2, "reassigned")),
+        ({"tau_spatial": 0.7}, (0.7, 0.55, "as_released", 2, "reassigned")),
+        ({"rules": "paper", "merge_layer": 5}, (0.85, 0.55, "paper", 5, "reassigned")),
+        ({"position_rule": "survived"}, (0.85, 0.55, "as_released", 2, "survived")),
+    ],
+)
+def test_a_preset_fills_what_was_not_given(given: dict, expected: tuple) -> None:
+    model = "lmms-lab/LLaVA-Video-7B-Qwen2"
+    left_open = dict.fromkeys(("tau_spatial", "tau_temporal", "retention", "rules", "merge_layer", "position_rule"))
+    found = merge_settings(model, preset=published("videomme-50", model), **(left_open | given))
+    assert (found.tau_spatial, found.tau_temporal, found.rules, found.merge_layer, found.position_rule) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "limits"),
+    [(None, None), ("0=70GiB", {0: "70GiB"}), ("0=70GiB, cpu=100GiB", {0: "70GiB", "cpu": "100GiB"})],
+)
+def test_memory_limits_as_accelerate_wants_them(text: str | None, limits: dict | None) -> None:
+    assert memory_limits(text) == limits
 
 
 def test_the_table_shows_what_the_json_says(ask: Callable, video: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -153,6 +195,10 @@ def test_the_table_shows_what_the_json_says(ask: Callable, video: Path, monkeypa
         (["--retention", "1.5"], "The budget must lie above 0% and at most 100%, got 150%."),
         (["--retention", "0.3", "--tau-spatial", "0.8"], "not both"),
         (["--num-frames", "0"], "num_frames is 0: give a whole number from 1 to 1024."),
+        (["--preset", "videomme-50"], "nothing was published for the model"),
+        (["--max-memory", "70GiB"], "--max-memory wants device=size pairs"),
+        (["--model", "{copy}", "--max-memory", "0=70GiB"], "max_memory limits what device_map='auto' may use"),
+        (["--model", "{copy}", "--load-in-4bit", "--load-in-8bit"], "in 4 bit or in 8 bit, not both"),
         (["--merge-layer", "99"], "the merge layer must lie between 0 and"),
         (["--rules", "mine"], "Invalid value for '--rules'"),
         (["--runs", "0"], "Invalid value for '--runs'"),

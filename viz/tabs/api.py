@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gradio as gr
 
-from sttm_core.comparison import Comparison, MergeSettings
+from sttm_core.comparison import Comparison, MergeSettings, settings_used
 
 from ..studio import Studio, VideoRef
 from .errors import plain_errors
@@ -66,7 +66,8 @@ class Endpoints:
             raise ValueError(failed)
         baseline, merged = (column.answer and replace(column.answer, timings=column.timings) for column in columns)
         llm = self.studio.llm
-        result = Comparison(ref.name, llm.name, question, settings, columns[1].plan, baseline, merged, runs).as_dict()
+        used, plan = settings_used(llm, settings), columns[1].plan
+        result = Comparison(ref.name, ref.num_frames, llm.name, question, used, plan, baseline, merged, runs).as_dict()
         return result | ({"error": failed} if failed else {})
 
     def _open(self, video: str | None, sample: str, num_frames) -> VideoRef:
