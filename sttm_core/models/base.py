@@ -124,7 +124,8 @@ class Family:
     ) -> dict[str, torch.Tensor]:
         """Model inputs for ``text`` (a prompt or its prefix) and frames ``[T, H, W, 3]`` uint8 at ``times`` seconds."""
         options = self.video_options(processor, frames, times, frame_tokens)
-        made = processor(text=text, videos=[frames], return_tensors="pt", **options)
+        options = {"videos": [frames]} | options
+        made = processor(text=text, return_tensors="pt", **options)
         return {name: torch.as_tensor(value) for name, value in made.items() if name != "video_metadata"}
 
     def grid(

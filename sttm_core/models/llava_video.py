@@ -23,6 +23,7 @@ from transformers import (
     Qwen2Config,
     SiglipVisionConfig,
 )
+from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from .base import Family, VideoLayout
 
@@ -44,10 +45,34 @@ TEXT_KEYS = (
 class LlavaVideoModel(LlavaOnevisionModel):
     """LLaVA-OneVision whose config says how frames are pooled (``pooling``) and where newlines go (``newline``)."""
 
-    def apply_pooling(self, image_features: torch.Tensor) -> torch.Tensor:
+    def forward(self, input_ids=None, pixel_values_videos=None, inputs_embeds=None, **kwargs):
+        if pixel_values_videos is not None:
+            embedded = self.get_input_embeddings()(input_ids)
+            video = self.video_tokens(pixel_values_videos[0]).to(embedded.device, embedded.dtype)
+            is_video = (input_ids == self.config.video_token_index)[..., None]
+            input_ids, inputs_embeds = None, embedded.masked_scatter(is_video, video)
+        return super().forward(input_ids=input_ids, inputs_embeds=inputs_embeds, **kwargs)
+
+    def get_video_features(self, pixel_values_videos: torch.Tensor, **kwargs) -> BaseModelOutputWithPooling:
+        """For `generate` of newer transformers, which encodes videos before the first forward pass."""
+        return BaseModelOutputWithPooling(
+            pooler_output=torch.stack([self.video_tokens(v) for v in pixel_values_videos])
+        )
+
+    def video_tokens(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Frames ``[T, 3, H, W]`` to the video's part of the sequence ``[N, C]``, newlines and all."""
+        patches = self.vision_tower(pixels, output_hidden_states=True).hidden_states[-1]  # [T, H*W, D]
+        features = self.pool(self.multi_modal_projector(patches)).flatten(0, 1)  # [T*h*w, C]
+        runs = newline_runs(self.config, len(pixels))
+        if runs:
+            newlines = self.image_newline.to(features).expand(runs, 1, -1)
+            features = torch.cat([features.unflatten(0, (runs, -1)), newlines], dim=1).flatten(0, 1)
+        return features
+
+    def pool(self, patches: torch.Tensor) -> torch.Tensor:
         """``[T, H*W, C]`` patches to ``[T, h*w, C]`` tokens, two by two."""
-        side = math.isqrt(image_features.shape[1])
-        grid = image_features.unflatten(1, (side, side)).permute(0, 3, 1, 2)  # [T, C, H, W]
+        side = math.isqrt(patches.shape[1])
+        grid = patches.unflatten(1, (side, side)).permute(0, 3, 1, 2)  # [T, C, H, W]
         if self.config.pooling == "bilinear":
             pooled = nn.functional.interpolate(grid, size=2 * [math.ceil(side / 2)], mode="bilinear")
         elif self.config.pooling == "average":
@@ -55,17 +80,6 @@ class LlavaVideoModel(LlavaOnevisionModel):
         else:
             pooled = nn.functional.max_pool2d(grid, 2)
         return pooled.flatten(2).mT  # [T, h*w, C]
-
-    def get_video_features(self, pixel_values_videos: torch.Tensor, **kwargs):
-        outputs = super().get_video_features(pixel_values_videos, **kwargs)
-        features, newline = outputs.pooler_output[:, :-1], outputs.pooler_output[:, -1:]  # [B, T*h*w, C], [B, 1, C]
-        runs = newline_runs(self.config, pixel_values_videos.shape[1])
-        if runs:
-            grid = features.unflatten(1, (runs, -1))  # [B, runs, tokens, C]
-            marks = newline[:, None].expand(-1, runs, -1, -1)
-            features = torch.cat([grid, marks], dim=2).flatten(1, 2)
-        outputs.pooler_output = features
-        return outputs
 
 
 class LlavaVideoForConditionalGeneration(LlavaOnevisionForConditionalGeneration):

@@ -22,7 +22,7 @@ class SmolVLM(Family):
         return model.model.text_model
 
     def video_options(self, processor, frames: np.ndarray, times: np.ndarray, frame_tokens: int | None) -> dict:
-        return {"do_sample_frames": False, "video_metadata": [metadata(times)]}
+        return {"videos": [[frames]], "do_sample_frames": False, "video_metadata": [metadata(times)]}
 
     def parts(self, processor, question: str) -> tuple[str, str]:
         head, tail = super().parts(processor, question)

@@ -125,7 +125,7 @@ def test_pooling_and_newlines(folder, tmp_path, newline, pooling):
     with torch.no_grad():
         features = frame_features(llm, inputs["pixel_values_videos"], pooling)
         rows = expected_rows(features, llm.model.model.image_newline, newline or "no_token")
-        found = llm.model.model.get_video_features(inputs["pixel_values_videos"]).pooler_output[0]
+        found = llm.model.model.video_tokens(inputs["pixel_values_videos"][0])
     assert found.shape[0] == len(rows) and (found - torch.stack(rows)).abs().max() < 1e-5
     layout = llm.family.layout(llm.model, inputs)
     first = int(layout.index[0, 0, 0])

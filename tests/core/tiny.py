@@ -217,6 +217,11 @@ def half_seconds(shown: VideoClip) -> dict:
     return {"do_sample_frames": False, "video_metadata": [known]}
 
 
+def nested(shown: VideoClip) -> dict:
+    """One list of videos for each text."""
+    return half_seconds(shown) | {"videos": [[shown.frames]]}
+
+
 def uncapped(shown: VideoClip) -> dict:
     return half_seconds(shown) | {"cap_pixels_per_frame": False}
 
@@ -233,7 +238,7 @@ TINY: dict[str, Tiny] = {
     "qwen3_vl": Tiny(qwen3_vl, pairs, "<|video_pad|>", FOR_32, uncapped),
     "qwen3_vl_moe": Tiny(qwen3_vl_moe, pairs, "<|video_pad|>", FOR_32, uncapped),
     "internvl": Tiny(internvl, lambda frames, size: (frames, 8, 8), "<IMG_CONTEXT>"),
-    "smolvlm": Tiny(smolvlm, lambda frames, size: (frames, 5, 5), "<image>", with_video=half_seconds),
+    "smolvlm": Tiny(smolvlm, lambda frames, size: (frames, 5, 5), "<image>", with_video=nested),
     "llava_onevision": Tiny(llava_onevision, lambda frames, size: (frames, 8, 8), "<video>"),
 }
 
@@ -278,7 +283,9 @@ def plain_inputs(llm: VideoLLM, model_type: str, shown: VideoClip, question: str
     """What plain transformers makes of a clip and a question, without any help from this package."""
     messages = [{"role": "user", "content": [{"type": "video"}, {"type": "text", "text": question}]}]
     prompt = llm.processor.apply_chat_template(messages, add_generation_prompt=True)
-    made = llm.processor(text=prompt, videos=[shown.frames], return_tensors="pt", **TINY[model_type].with_video(shown))
+    made = llm.processor(
+        text=prompt, return_tensors="pt", **{"videos": [shown.frames]} | TINY[model_type].with_video(shown)
+    )
     return {name: value for name, value in made.items() if isinstance(value, torch.Tensor)}
 
 
