@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from functools import cache
 
+import numpy as np
 import pytest
 import torch
 
 from sttm_core.engine import VideoLLM
 from sttm_core.insertion import merging
+from sttm_core.models.base import metadata
 from sttm_core.video import VideoClip
 from tests.core import by_hand
 from tests.core.by_hand import Merging
@@ -236,3 +238,14 @@ def test_estimated_bytes_are_those_of_the_cached_video_tokens(model_type):
         a_token = prefix.nbytes / sum(prefix.cache.lengths)
         assert estimate.kv_bytes == prefix.nbytes - a_token * text * llm.num_layers
         assert estimate.kept_tokens == prefix.video_tokens and estimate.video_tokens == video.layout.num_patches
+
+
+@pytest.mark.parametrize(
+    "times", [[0.0], [0.0, 1 / 3, 2 / 3], [0.04, 0.08, 0.9, 2.345], [k / 29.97 for k in range(90)]]
+)
+def test_processors_are_told_the_true_times(times):
+    told = metadata(np.array(times))
+    assert max(abs(a - b) for a, b in zip(told.timestamps, times, strict=True)) <= 0.0005
+    step = (times[-1] - times[0]) / (len(times) - 1) if len(times) > 1 else 1.0
+    assert told.sampled_fps == pytest.approx(1 / step, rel=0.002)
+    assert told.duration == pytest.approx(times[-1] + step)
