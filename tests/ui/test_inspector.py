@@ -162,7 +162,7 @@ def test_keyboard_alone(page, data):
     for key in ("Shift+ArrowRight", "Shift+ArrowDown", "Enter", "p", "b"):
         page.keyboard.press(key)
     until(page, f"{GET}.state.probe !== null && {GET}.state.pins.length === 1")
-    assert page.locator('[data-card="probe"]').is_visible()
+    page.locator('[data-card="probe"]').wait_for(state="visible", timeout=5000)
     assert "frames" in page.locator("[data-ref=spoken]").inner_text()
     page.keyboard.press("Space")
     until(page, f"{GET}.state.playing && {GET}.state.frame > 0")
