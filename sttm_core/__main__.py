@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from . import command_line as options
-from .command_line import DEFAULT_MODEL, Progress, load_model, merge_settings, quiet_stdout, run
+from .command_line import DEFAULT_MODEL, Progress, prepare, quiet_stdout, run
 
 if TYPE_CHECKING:
     from .comparison import Comparison
@@ -74,20 +74,14 @@ def ask(
     if not question.strip():
         raise ValueError("The question is empty; give something to ask about the video.")
     with quiet_stdout(), Progress() as progress:
-        choices = {"rules": rules, "merge_layer": merge_layer, "position_rule": position_rule, "root_level": root_level}
-        published = options.published(preset, model)
-        rope_factor = rope_factor or (published.rope_factor if published else None)
-        settings = merge_settings(model, tau_spatial, tau_temporal, retention, published, **choices)
-        loading = {"dtype": dtype, "device_map": device_map, "attention": attention, "rope_factor": rope_factor}
-        loading |= {"load_in_4bit": load_in_4bit, "load_in_8bit": load_in_8bit}
-        loading["max_memory"] = options.memory_limits(max_memory)
-        from .comparison import compare, settings_used
+        merge = {"tau_spatial": tau_spatial, "tau_temporal": tau_temporal, "retention": retention, "rules": rules}
+        merge |= {"merge_layer": merge_layer, "position_rule": position_rule, "root_level": root_level}
+        loading = {"device": device, "dtype": dtype, "device_map": device_map, "max_memory": max_memory}
+        loading |= {"attention": attention, "load_in_4bit": load_in_4bit, "load_in_8bit": load_in_8bit}
+        loading["rope_factor"] = rope_factor
+        clip, llm, settings = prepare(progress, video, num_frames, model, preset, merge, loading)
+        from .comparison import compare
 
-        progress.checking("reading the video")
-        clip = options.open_video(video, num_frames, published)
-        progress.checking("loading the model")
-        llm = load_model(model, device, **loading)
-        llm.family.check_merge_layer(llm.model, settings_used(llm, settings).merge_layer)
         limits = {"baseline": baseline, "runs": runs, "max_new_tokens": max_new_tokens}
         result = compare(llm, clip, question, settings, progress=progress.working, **limits)
     if result.budget_missed:

@@ -196,6 +196,32 @@ def load_model(model: str, device: str | None, **options) -> VideoLLM:
         raise ModelError(f"The model can't be put on the device {device!r}; give cpu or cuda.") from error
 
 
+def prepare(
+    progress: Progress, video: str, num_frames: int | None, model: str, preset: str | None, merge: dict, loading: dict
+) -> tuple[VideoClip, VideoLLM, MergeSettings]:
+    """Everything that both command lines do before they part: settings checked, video read, model loaded.
+
+    Args:
+        merge: options of `merge_settings`, None where they were not given.
+        loading: options of `loading.LoadingOptions`; ``max_memory`` as text.
+
+    Raises:
+        ValueError: for bad input of any kind, in one sentence.
+    """
+    found = published(preset, model)
+    settings = merge_settings(model, preset=found, **merge)
+    factor = loading["rope_factor"] or (found.rope_factor if found else None)
+    loading = loading | {"max_memory": memory_limits(loading["max_memory"]), "rope_factor": factor}
+    from .comparison import settings_used
+
+    progress.checking("reading the video")
+    clip = open_video(video, num_frames, found)
+    progress.checking("loading the model")
+    llm = load_model(model, **loading)
+    llm.family.check_merge_layer(llm.model, settings_used(llm, settings).merge_layer)
+    return clip, llm, settings
+
+
 class Progress:
     """Stages on stderr: a spinner in a terminal; elsewhere one line each, from the moment when the input is accepted.
 

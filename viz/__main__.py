@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sttm_core import command_line as options
-from sttm_core.command_line import DEFAULT_MODEL, Progress, load_model, merge_settings, quiet_stdout, run
+from sttm_core.command_line import DEFAULT_MODEL, Progress, prepare, quiet_stdout, run
 
 if TYPE_CHECKING:
     from sttm_core import MergePlan
@@ -75,20 +75,12 @@ def render(
     check_out(out)
     check_fps(fps)
     with quiet_stdout(), Progress() as progress:
-        choices = {"rules": rules, "merge_layer": merge_layer, "root_level": root_level}
-        published = options.published(preset, model)
-        rope_factor = rope_factor or (published.rope_factor if published else None)
-        settings = merge_settings(model, tau_spatial, tau_temporal, retention, published, **choices)
-        loading = {"dtype": dtype, "device_map": device_map, "attention": attention, "rope_factor": rope_factor}
-        loading |= {"load_in_4bit": load_in_4bit, "load_in_8bit": load_in_8bit}
-        loading["max_memory"] = options.memory_limits(max_memory)
-        from sttm_core.comparison import settings_used
-
-        progress.checking("reading the video")
-        clip = options.open_video(video, num_frames, published)
-        progress.checking("loading the model")
-        llm = load_model(model, device, **loading)
-        llm.family.check_merge_layer(llm.model, settings_used(llm, settings).merge_layer)
+        merge = {"tau_spatial": tau_spatial, "tau_temporal": tau_temporal, "retention": retention, "rules": rules}
+        merge |= {"merge_layer": merge_layer, "root_level": root_level}
+        loading = {"device": device, "dtype": dtype, "device_map": device_map, "max_memory": max_memory}
+        loading |= {"attention": attention, "load_in_4bit": load_in_4bit, "load_in_8bit": load_in_8bit}
+        loading["rope_factor"] = rope_factor
+        clip, llm, settings = prepare(progress, video, num_frames, model, preset, merge, loading)
         progress.working(f"encoding {clip.num_frames} frames")
         plan = settings.plan(llm.encode(clip, merge_layer=settings.merge_layer, root_level=root_level))
         progress.working(f"drawing {out.name}")
