@@ -119,9 +119,8 @@ class Studio:
         if not 1 <= num_frames <= self.max_frames:
             raise ValueError(f"The number of frames must lie between 1 and {self.max_frames}, got {num_frames}.")
         clip = VideoClip.open(path, num_frames)
-        ref = VideoRef(
-            str(path), clip.name, clip.content_hash, num_frames, tuple(clip.source_size), clip.duration_s, sample_id
-        )
+        size = tuple(map(int, clip.source_size))
+        ref = VideoRef(str(path), clip.name, clip.content_hash, clip.num_frames, size, clip.duration_s, sample_id)
         with self._lock:
             self._opened = (ref, clip)  # the next step wants its frames
         return ref
@@ -135,7 +134,7 @@ class Studio:
         if sample_id not in self.samples:
             raise ValueError(f"There is no sample {sample_id!r}; there are {', '.join(self.samples)}.")
         sample = self.samples[sample_id]
-        frames = num_frames or min(sample.num_frames, self.max_frames)
+        frames = min(sample.num_frames, self.max_frames) if num_frames is None else num_frames
         found = self.precomputed and self.precomputed.get(sample_id, file_hash(sample.path), frames)
         if not found or frames > self.max_frames:
             return self.open(sample.path, frames, sample_id)

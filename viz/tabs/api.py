@@ -10,6 +10,7 @@ from ..studio import Studio, VideoRef
 from .errors import plain_errors
 from .explore import MODEL
 
+MOST_RUNS = 20
 PUBLIC = MODEL | {"api_visibility": "public"}
 
 
@@ -26,12 +27,17 @@ class Endpoints:
             for s in self.studio.samples.values()
         ]
 
-    def inspect(self, video: str | None, sample: str, num_frames: int, tau_spatial, tau_temporal, rules, merge_layer):
+    def inspect(
+        self, video=None, sample="", num_frames=16, tau_spatial=None, tau_temporal=None, rules="paper", merge_layer=None
+    ) -> dict:
         """The inspector's data as JSON: geometry, cosine tables (float32, base64) and pictures."""
         settings = _settings(tau_spatial, tau_temporal, None, rules, merge_layer)
         return self.studio.inspector_data(self._open(video, sample, num_frames), settings).payload()
 
-    def plan(self, video, sample, num_frames, tau_spatial, tau_temporal, retention, rules, merge_layer) -> dict:
+    def plan(
+        self, video=None, sample="", num_frames=16, tau_spatial=None, tau_temporal=None, retention=None, rules="paper",
+        merge_layer=None,
+    ) -> dict:  # fmt: skip
         """What is merged: retention, thresholds used, tokens a frame, boxes and patch counts."""
         settings = _settings(tau_spatial, tau_temporal, retention, rules, merge_layer)
         plan = settings.plan(self.studio.encoded(self._open(video, sample, num_frames), settings))
@@ -48,9 +54,12 @@ class Endpoints:
         }
 
     def ask(
-        self, video, sample, question, num_frames, tau_spatial, tau_temporal, retention, rules, merge_layer, runs
-    ) -> dict:
+        self, video=None, sample="", question="", num_frames=16, tau_spatial=None, tau_temporal=None, retention=None,
+        rules="paper", merge_layer=None, runs=1,
+    ) -> dict:  # fmt: skip
         """Both answers with TTFT by stage; the same object that the command line prints with ``--json``."""
+        if not 1 <= runs <= MOST_RUNS:
+            raise ValueError(f"The number of timed runs must lie between 1 and {MOST_RUNS}, got {runs}.")
         settings = _settings(tau_spatial, tau_temporal, retention, rules, merge_layer)
         ref = self._open(video, sample, num_frames)
         *_, columns = self.studio.ask(ref, question, settings)
@@ -79,7 +88,10 @@ class Endpoints:
 
 
 def build_api(studio: Studio) -> None:
-    """Invisible components and public endpoints."""
+    """Invisible components and public endpoints.
+
+    Gradio takes defaults from a component's value, and None only from a handler's own default.
+    """
     ends = Endpoints(studio)
     with gr.Row(visible=False):
         video = gr.File(label="video", file_types=["video"])

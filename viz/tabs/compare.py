@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -17,7 +18,7 @@ from .explore import BROWSER_ONLY, INSTANT, MODEL, Explore
 from .history import HISTORY, history_row, prefill_curve, run_record, write_history
 
 WIDTHS = (
-    "120px", "70px", "70px", "70px", "70px", "95px", "190px", "120px", "120px", "90px", "90px", "110px", "75px",
+    "180px", "120px", "120px", "85px", "70px", "75px", "75px", "90px", "105px", "75px", "130px", "70px", "95px",
 )  # fmt: skip
 
 
@@ -46,7 +47,7 @@ class Comparer:
     def __init__(self, studio: Studio) -> None:
         self.studio = studio
 
-    def ask(self, ref: VideoRef, question: str, runs, new_tokens, history: list[dict], *values) -> Iterator[tuple]:
+    def answers(self, ref: VideoRef, question: str, runs, new_tokens, history: list[dict], *values) -> Iterator[tuple]:
         """Stream both answers, then repeat the timed part; at the end the history grows by one row.
 
         Yields both cards, the history, and the inspector's update with the prefill times measured so far.
@@ -131,9 +132,9 @@ def wire_compare(studio: Studio, controls: Controls, explore: Explore, compare: 
     """Connect the question box, the suggestions and the columns."""
     comparer, c = Comparer(studio), compare
     asking = [c.ask.click, c.question.submit]
-    gr.on(asking, inputs=c.question, outputs=[c.ask, c.stop], js=ASKING_JS, **BROWSER_ONLY)
+    gr.on(asking, inputs=c.question, outputs=[c.ask, c.stop, c.left, c.right], js=_asking_js(), **BROWSER_ONLY)
     asked = gr.on(
-        asking, plain_errors(comparer.ask),
+        asking, plain_errors(comparer.answers),
         [explore.ref, c.question, controls.runs, controls.new_tokens, c.runs, *controls.settings],
         [c.left, c.right, c.runs, explore.view], show_progress="minimal", show_progress_on=[c.left, c.right],
         trigger_mode="once", **MODEL,
@@ -151,15 +152,21 @@ def wire_compare(studio: Studio, controls: Controls, explore: Explore, compare: 
         )  # fmt: skip
 
 
-ASKING_JS = """(question) => {
-  if (!question || !question.trim()) return [{__type__: "update"}, {__type__: "update"}];
-  const calm = matchMedia("(prefers-reduced-motion: reduce)").matches;
-  document.querySelector("#answers")?.scrollIntoView({block: "nearest", behavior: calm ? "auto" : "smooth"});
-  return [{__type__: "update", value: "Asking…", interactive: false}, {__type__: "update", interactive: true}];
-}"""
 IDLE_JS = """() => [
   {__type__: "update", value: "Ask", interactive: true}, {__type__: "update", interactive: false},
 ]"""
+
+
+def _asking_js() -> str:
+    """At once, before the server knows: Ask is busy, Stop can be pressed, the answers come into view."""
+    cards = json.dumps(working_cards("waiting for its turn"))
+    return f"""(question) => {{
+      const same = {{__type__: "update"}};
+      if (!question || !question.trim()) return [same, same, same, same];
+      const calm = matchMedia("(prefers-reduced-motion: reduce)").matches;
+      document.querySelector("#answers")?.scrollIntoView({{block: "nearest", behavior: calm ? "auto" : "smooth"}});
+      return [{{...same, value: "Asking…", interactive: false}}, {{...same, interactive: true}}, ...{cards}];
+    }}"""
 
 
 def stopped_cards() -> tuple[str, str]:

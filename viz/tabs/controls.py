@@ -87,11 +87,11 @@ def _video_controls(studio: Studio, about: str) -> tuple:
 
 def _merge_controls(sliders: tuple[dict, dict]) -> tuple:
     mode = gr.Radio([THRESHOLDS, BUDGET], value=THRESHOLDS, label="Merge by", elem_id="mode")
-    tau_s = gr.Slider(**sliders[0], label="Spatial threshold τ_S", elem_id="tau-s", buttons=[])
-    tau_t = gr.Slider(**sliders[1], label="Temporal threshold τ_T", elem_id="tau-t", buttons=[])
     budget = gr.Slider(
         2, 100, 30, step=1, label="Tokens to keep, %", elem_id="budget", visible=False, buttons=[],
     )  # fmt: skip
+    tau_s = gr.Slider(**sliders[0], label="Spatial threshold τ_S", elem_id="tau-s", buttons=[])
+    tau_t = gr.Slider(**sliders[1], label="Temporal threshold τ_T", elem_id="tau-t", buttons=[])
     return mode, tau_s, tau_t, budget
 
 

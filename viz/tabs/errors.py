@@ -40,6 +40,12 @@ def plain(error: Exception) -> gr.Error:
     if isinstance(error, gr.Error):
         return error
     if isinstance(error, (ValueError, OutOfMemoryError)):
-        return gr.Error(str(error), title="Not possible", print_exception=False)
+        return gr.Error(_sentence(str(error)), title="Not possible", print_exception=False)
     log.exception("unexpected error", exc_info=error)
     return gr.Error(UNEXPECTED, title="Unexpected", print_exception=False)
+
+
+def _sentence(text: str) -> str:
+    """With a capital, unless it begins with a name such as ``clip.mp4``."""
+    first = text.split(" ", 1)[0]
+    return text[:1].upper() + text[1:] if first.isalpha() else text

@@ -86,7 +86,8 @@ class Explorer:
             gr.Radio(value=BUDGET if by_budget else THRESHOLDS),
             gr.Slider(value=round(100 * (link.settings.retention or 0.3)), visible=by_budget),
             gr.Radio(value=link.settings.rules), gr.Radio(value=link.settings.position_rule or MODEL_DEFAULT),
-            gr.Slider(value=s.merge_layer(link.settings)), gr.Textbox(value=link.question),
+            gr.Slider(value=s.merge_layer(link.settings)),
+            gr.Textbox(value=link.question) if link.question else gr.skip(),
         )  # fmt: skip
 
     def sample(self, sample_id: str, *values):

@@ -14,8 +14,8 @@ from ..labels import duration
 from ..studio import Column, VideoRef
 
 HISTORY = (
-    "video", "frames", "kept", "τ_S", "τ_T", "rules", "question", "all tokens", "merged", "answer",
-    "TTFT all", "TTFT merged", "faster",
+    "question", "all tokens", "merged", "answer", "kept", "τ_S", "τ_T", "TTFT all", "TTFT merged", "faster",
+    "video", "frames", "rules",
 )  # fmt: skip
 
 
@@ -46,12 +46,12 @@ def history_row(run: dict) -> list:
     left, right, settings = run["baseline"], run["merged"], run["settings"]
     both = left and right
     return [
-        run["video"], run["frames"], f"{run['retention']:.1%}", f"{settings['tau_spatial']:.4g}",
-        f"{settings['tau_temporal']:.4g}", settings["rules"], run["question"],
-        left["text"] if left else "(failed)", right["text"] if right else "(failed)",
+        run["question"], left["text"] if left else "(failed)", right["text"] if right else "(failed)",
         ("same" if left["text"] == right["text"] else "changed") if both else "",
+        f"{run['retention']:.1%}", f"{settings['tau_spatial']:.4g}", f"{settings['tau_temporal']:.4g}",
         duration(left["ttft_s"]) if left else "", duration(right["ttft_s"]) if right else "",
         f"×{left['ttft_s'] / right['ttft_s']:.2f}" if both else "",
+        run["video"], run["frames"], settings["rules"],
     ]  # fmt: skip
 
 

@@ -44,9 +44,9 @@ def link_js(inspector_id: str) -> str:
     Its arguments are the values of the sample, the frames, ``Controls.settings`` and the question.
     """
     return f"""(sample, frames, mode, ts, tt, budget, rules, positions, layer, question) => {{
-      const query = new URLSearchParams({{frames, ts, tt, rules, layer}});
+      const query = new URLSearchParams(mode === "budget" ? {{budget}} : {{ts, tt}});
       if (sample) query.set("sample", sample);
-      if (mode === "budget") query.set("budget", budget);
+      for (const [name, value] of Object.entries({{frames, rules, layer}})) query.set(name, value);
       if ({list(POSITION_RULES)}.includes(positions)) query.set("positions", positions);
       if (question) query.set("q", question);
       const view = window.sttmInspector?.get("{inspector_id}");

@@ -39,6 +39,7 @@ def build_app(studio: Studio) -> gr.Blocks:
             gr.HTML(_header(studio), elem_id="title", padding=False)
             take_away = build_take_away()
             sheet = gr.Button("Settings", size="sm", elem_id="sheet-toggle")
+        take_away.link.render()
         dark = gr.Checkbox(visible=False, value=False)
         with gr.Row(elem_id="page"):
             with gr.Column(scale=1, min_width=280, elem_id="panel"):
@@ -83,7 +84,8 @@ def theme() -> gr.themes.Base:
         primary_hue="blue", secondary_hue="slate", neutral_hue="slate", font=sans, font_mono=mono, text_size="md",
         spacing_size="sm", radius_size="md",
     ).set(
-        body_background_fill="#f7f8fa", body_background_fill_dark="#14171c",
+        body_text_color_subdued="#5b6472", body_text_color_subdued_dark="#9aa4b2",
+        color_accent="#2457d6", body_background_fill="#f7f8fa", body_background_fill_dark="#14171c",
         block_background_fill="#ffffff", block_background_fill_dark="#1a1e24",
         block_border_color="#e3e6ea", block_border_color_dark="#2b313a",
         button_primary_background_fill="#2457d6", button_primary_background_fill_hover="#1c46b0",

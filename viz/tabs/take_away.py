@@ -69,7 +69,7 @@ def build_take_away() -> TakeAway:
         page = gr.Button("Export HTML", size="sm", min_width=100, elem_id="export-html")
         film = gr.Button("Export MP4", size="sm", min_width=100, elem_id="export-mp4")
         share = gr.Button("Copy link", size="sm", min_width=90, elem_id="copy-link")
-    link = gr.Textbox(label="Link", visible=False, interactive=False, elem_id="link", buttons=[], max_lines=2)
+    link = gr.Textbox(label="Link", visible=False, interactive=False, elem_id="link", max_lines=2, render=False)
     page_file = gr.DownloadButton(visible="hidden", elem_id="page-file")
     film_file = gr.DownloadButton(visible="hidden", elem_id="film-file")
     return TakeAway(page, film, share, link, page_file, film_file)

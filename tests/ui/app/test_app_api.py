@@ -1,0 +1,92 @@
+"""The same actions for programs: what they return, and what they say about bad input."""
+
+from __future__ import annotations
+
+import pytest
+from gradio_client import Client, handle_file
+from gradio_client.exceptions import AppError
+
+from viz.samples import load_samples
+
+
+@pytest.fixture(scope="module")
+def client(address):
+    return Client(address, verbose=False)
+
+
+@pytest.fixture(scope="module")
+def clip_path():
+    return str(load_samples()["two-shapes"].path)
+
+
+def test_samples(client, studio):
+    found = client.predict(api_name="/samples")
+    assert [row["id"] for row in found] == list(studio.samples)
+    assert "What code is shown?" in found[0]["questions"]
+
+
+def test_plan_of_an_upload_is_the_core_s(client, studio, clip_path):
+    from sttm_core.comparison import MergeSettings
+
+    found = client.predict(
+        video=handle_file(clip_path), num_frames=4, tau_spatial=0.95, tau_temporal=0.9, rules="as_released",
+        api_name="/plan",
+    )  # fmt: skip
+    settings = MergeSettings(0.95, 0.9, rules="as_released")
+    plan = settings.plan(studio.encoded(studio.open(clip_path, 4), settings))
+    assert found["boxes"] == plan.boxes.tolist()
+    assert found["tokens"] == {"all": 784, "kept": plan.num_tokens}
+    assert found["retention"] == pytest.approx(plan.num_tokens / 784)
+    assert sum(found["patch_counts"]) == 784
+
+
+def test_budget(client):
+    found = client.predict(sample="code-short", num_frames=4, retention=0.25, api_name="/plan")
+    assert 0.2 < found["retention"] <= 0.25
+
+
+def test_inspect(client):
+    found = client.predict(sample="code-short", num_frames=4, api_name="/inspect")
+    assert len(found["times"]) == len(found["images"]["stage"]) == 4
+    assert found["tree"]["height"] == 14
+
+
+def test_ask(client):
+    found = client.predict(sample="code-short", question="What code is shown?", num_frames=4, runs=1, api_name="/ask")
+    for column in ("baseline", "merged"):
+        assert found[column]["ttft_s"] == pytest.approx(sum(found[column]["timings_s"].values()))
+    assert found["tokens"]["kept"] < found["tokens"]["all"] == 784
+    assert found["merged"]["kv_bytes"] < found["baseline"]["kv_bytes"]
+
+
+BAD = (
+    ("/plan", {"num_frames": 4}, "Give a video file or the id of a sample."),
+    ("/plan", {"sample": "none", "num_frames": 4}, "There is no sample 'none'"),
+    ("/plan", {"sample": "code-short", "num_frames": 0}, "The number of frames must lie between 1 and 32, got 0."),
+    ("/plan", {"sample": "code-short", "num_frames": 4, "tau_spatial": 9}, "spatial threshold τ_S must lie between"),
+    ("/plan", {"sample": "code-short", "num_frames": 4, "rules": "mine"}, "rules must be one of"),
+    ("/plan", {"sample": "code-short", "num_frames": 4, "merge_layer": 99}, "layer"),
+    ("/ask", {"sample": "code-short", "num_frames": 4, "question": " "}, "question is empty"),
+    ("/ask", {"sample": "code-short", "num_frames": 4, "question": "x", "runs": 0}, "runs"),
+)
+
+
+@pytest.mark.parametrize("name, given, sentence", BAD)
+def test_bad_input_is_one_sentence(client, name, given, sentence):
+    with pytest.raises(AppError) as caught:
+        client.predict(**given, api_name=name)
+    assert sentence in str(caught.value)
+    assert "Traceback" not in str(caught.value) and "/" not in str(caught.value).replace("thresholds/", "")
+
+
+def test_an_upload_is_checked_by_decoding_it(client, tmp_path):
+    (tmp_path / "film.mp4").write_text("just words")
+    with pytest.raises(AppError, match="film.mp4 is not a video that can be read"):
+        client.predict(video=handle_file(str(tmp_path / "film.mp4")), num_frames=4, api_name="/plan")
+
+
+@pytest.mark.parametrize("path", ["/etc/passwd", "app.py"])
+def test_a_path_on_the_server_is_refused(client, path):
+    with pytest.raises(Exception, match=".") as caught:
+        client.predict(video={"path": path, "meta": {"_type": "gradio.FileData"}}, num_frames=4, api_name="/plan")
+    assert "root:" not in str(caught.value) and "not a video" not in str(caught.value)

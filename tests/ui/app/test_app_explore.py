@@ -1,0 +1,143 @@
+"""Looking at a sample: sliders, budget, keyboard, phone, dark, links."""
+
+from __future__ import annotations
+
+import pytest
+from playwright.sync_api import expect
+
+from tests.ui.app.visit import VIEW, alive, card, keep, number, shows, stats
+
+
+def test_alive_at_once_and_both_sliders_change_the_picture_without_a_request(visit, studio):
+    page = visit()
+    keep(page, "first-load")
+    page.evaluate(f"{VIEW}.goTo(9)")
+    page.wait_for_function(f"{VIEW}.video.images.large(9) !== null")
+    requests = []
+    page.on("request", lambda request: requests.append(request.url))
+    pictures, kept = [page.evaluate(f"{VIEW}.png()")], [stats(page)["tokens"]]
+    for slider, value in (("tau-s", "0.9"), ("tau-t", "0.9")):
+        number(page, slider).fill(value)
+        page.wait_for_function(f"{VIEW}.settings().{'tauSpatial' if slider == 'tau-s' else 'tauTemporal'} === 0.9")
+        pictures.append(page.evaluate(f"{VIEW}.png()"))
+        kept.append(stats(page)["tokens"])
+    assert len(set(pictures)) == 3
+    assert kept[0] > kept[1] > kept[2]
+    expect(page.locator("[data-number=tokens]")).to_have_text(f"{kept[2]:,} / 3,136")
+    assert [url for url in requests if not url.startswith("data:")] == []
+
+
+def test_another_sample(visit):
+    page = visit()
+    page.locator("#sample input").click()
+    page.get_by_role("option", name="Circle, then star").click()
+    expect(page.locator("#suggestions")).to_contain_text("What color is the circle?")
+    page.wait_for_function(f"{VIEW}.video.title === 'Circle, then star'")
+    page.get_by_text("What color is the circle?").click()
+    expect(page.locator("#question textarea")).to_have_value("What color is the circle?")
+
+
+def test_budget(visit, studio):
+    page = visit()
+    page.locator("#mode label", has_text="budget").click()
+    expect(number(page, "budget")).to_have_value("30")
+    page.wait_for_function(f"Math.abs({VIEW}.stats().retention - 0.3) < 0.01")
+    number(page, "budget").fill("10")
+    number(page, "budget").press("Tab")
+    page.wait_for_function(f"Math.abs({VIEW}.stats().retention - 0.1) < 0.01")
+    expect(number(page, "tau-s")).to_be_disabled()
+    keep(page, "budget")
+    page.wait_for_function("location.search.includes('budget=10')")
+    alive(page).reload()
+    alive(page)
+    page.wait_for_function(f"Math.abs({VIEW}.stats().retention - 0.1) < 0.01")
+    expect(number(page, "budget")).to_have_value("10")
+
+
+def test_a_link_restores_the_view(visit, address):
+    query = "sample=two-shapes&frames=4&ts=0.91&tt=0.88&rules=as_released&layer=1&positions=survived&frame=2&q=Where%3F"
+    page = visit(query)
+    shows(page, frames=4, tauSpatial=0.91, tauTemporal=0.88, rules="as_released", frame=2)
+    expect(number(page, "frames")).to_have_value("4")
+    expect(page.locator("#question textarea")).to_have_value("Where?")
+    page.get_by_text("Rules, positions, layer, runs").click()
+    expect(page.get_by_role("radio", name="survived")).to_be_checked()
+    expect(page.get_by_role("radio", name="as_released")).to_be_checked()
+    expect(number(page, "layer")).to_have_value("1")
+    page.locator("#copy-link").click()  # no permission for the clipboard: the link is shown
+    shown = page.locator("#link textarea, #link input").first
+    expect(shown).to_have_value(f"{page.url}")
+    for part in query.split("&"):
+        assert part in page.url.replace("%3F", "%3F"), f"{part} is missing in {page.url}"
+    keep(page, "link")
+
+
+def test_a_link_with_nonsense_opens_the_first_sample(visit):
+    page = visit("sample=../../etc&frames=-3&ts=abc&layer=99&frame=1e9&rules=mine")
+    shows(page, frames=16, rules="paper", frame=0)
+
+
+def test_keyboard_alone(visit):
+    page = visit()
+    before = stats(page)
+    page.locator(".stage").focus()
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("[")
+    page.wait_for_function(f"{VIEW}.settings().frame === 1")
+    after = stats(page)
+    assert after["tauSpatial"] < before["tauSpatial"]
+    page.wait_for_function(
+        "value => Math.abs(document.querySelector('#tau-s input[type=number]').valueAsNumber - value) < 1e-9",
+        arg=after["tauSpatial"],
+    )
+    page.locator("#question textarea").focus()
+    page.keyboard.type("What [code], please?")
+    assert stats(page)["tauSpatial"] == after["tauSpatial"], "typing must not move a slider"
+    page.keyboard.press("Tab")
+    expect(page.locator("#ask")).to_be_focused()
+
+
+@pytest.mark.parametrize("dark", [False, True])
+def test_phone(visit, dark):
+    page = visit("__theme=dark" if dark else "", width=390, height=844, has_touch=True, is_mobile=True)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    assert page.evaluate(f"{VIEW}.section.classList.contains('dark')") == dark
+    keep(page, f"phone-{'dark' if dark else 'light'}", whole=True)
+    expect(page.locator("#panel")).not_to_be_visible()
+    page.locator("#sheet-toggle").tap()
+    expect(page.locator("#tau-s")).to_be_visible()
+    page.wait_for_timeout(200)  # the sheet slides in
+    stage, sheet = page.locator(".stage").bounding_box(), page.locator("#panel").bounding_box()
+    assert stage["y"] >= 0, "the picture is in view"
+    assert stage["y"] + stage["height"] <= sheet["y"] + 1, "and the sheet does not cover it"
+    keep(page, f"phone-sheet-{'dark' if dark else 'light'}")
+    before = stats(page)["tokens"]
+    slider = page.locator("#tau-s input[type=range]").bounding_box()
+    page.touchscreen.tap(slider["x"] + 0.3 * slider["width"], slider["y"] + slider["height"] / 2)
+    page.wait_for_function(f"{VIEW}.stats().tokens < {before}")
+    page.locator("#sheet-toggle").tap()
+    expect(page.locator("#panel")).not_to_be_visible()
+
+
+def test_everything_that_counts_is_in_view_on_a_laptop(visit):
+    page = visit()
+    for what in (page.locator(".stage"), page.locator("#question"), card(page, "merged").locator("h3")):
+        box = what.bounding_box()
+        assert box["y"] >= 0 and box["y"] + box["height"] <= 900
+    header, buttons = page.locator("#title .about").bounding_box(), page.locator("#take-away").bounding_box()
+    assert header["x"] + header["width"] <= buttons["x"]
+
+
+def test_words_are_explained(visit):
+    page = visit()
+    page.locator(".glossary summary", has_text="τ_S").click()
+    expect(page.get_by_text("Spatial threshold. A box of the quadtree stays one token")).to_be_visible()
+    keep(page, "glossary")
+
+
+def test_present(visit):
+    page = visit()
+    page.get_by_role("button", name="Present").click()
+    size = page.locator("[data-number=tokens]").evaluate("element => parseFloat(getComputedStyle(element).fontSize)")
+    assert size >= 28
+    keep(page, "present")

@@ -1,0 +1,39 @@
+"""Columns as the application fills them, without a model."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from types import SimpleNamespace
+
+from sttm_core.engine import Answer
+from sttm_core.timing import Timings
+from viz.studio import Column
+
+PATCHES, TEXT, LAYER = 100, 3, 2  # of the video, around it, and where it is merged
+
+
+class Seconds(Timings):
+    """Timings that can be divided."""
+
+    def __truediv__(self, by: float) -> Seconds:
+        return Seconds(**{f.name: getattr(self, f.name) / by for f in fields(self)})
+
+
+TIMES = Seconds(decode=0.2, vision=0.4, merge=0.1, prefill=1.2, first_token=0.1)
+
+
+def answer(text: str, timings: Timings = TIMES) -> Answer:
+    """A finished answer."""
+    return Answer(text, 3, timings, 20, 1000, 2000, 0.5, True)
+
+
+def column(kept: int | None, given: Answer | None) -> Column:
+    """The baseline (``kept`` None), or the merged column with so many tokens left."""
+    tokens = PATCHES if kept is None else kept
+    plan = None if kept is None else SimpleNamespace(
+        num_tokens=kept, num_patches=PATCHES, retention=kept / PATCHES, tau_spatial=0.9, tau_temporal=0.8
+    )  # fmt: skip
+    prefix = SimpleNamespace(
+        encoded=SimpleNamespace(merge_layer=LAYER), tokens_before=PATCHES + TEXT, tokens_after=tokens + TEXT
+    )
+    return Column(plan, prefix, given)

@@ -1,0 +1,192 @@
+"""The application's service, with a model that only counts what it is asked."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from sttm_core import Quadtree, similarity_tables
+from sttm_core.comparison import MergeSettings
+from sttm_core.defaults import Defaults
+from sttm_core.engine import OutOfMemoryError
+from sttm_core.timing import Timings
+from sttm_core.video import VideoError, write_mp4
+from tests.viz.columns import answer
+from viz.samples import Needle, Question, Sample
+from viz.studio import Studio
+
+SETTINGS = MergeSettings(0.9, 0.9)
+FRAMES, SIDE = 4, 6
+
+
+class FakeEncoded:
+    """An encoded video of random tokens."""
+
+    nbytes, root_level = 1000, 1
+
+    def __init__(self, clip, merge_layer: int) -> None:
+        self.clip, self.merge_layer = clip, merge_layer
+        tokens = torch.randn(FRAMES, SIDE, SIDE, 8, generator=torch.Generator().manual_seed(0)) + 2
+        self.tables = similarity_tables(tokens, Quadtree(SIDE, SIDE, 1))
+        self.layout = SimpleNamespace(shape=(FRAMES, SIDE, SIDE), num_patches=FRAMES * SIDE * SIDE)
+        self.step_frames = np.arange(FRAMES)
+
+
+class FakeModel:
+    """Counts calls; ``fails`` names columns whose prefill runs out of memory."""
+
+    name, num_parameters, default_merge_layer, num_layers = "fake", 12_800_000, 2, 6
+    device = torch.device("cpu")
+
+    def __init__(self, *fails: str) -> None:
+        self.fails, self.calls = fails, []
+
+    def question_ids(self, question: str) -> list[int]:
+        if not question.strip():
+            raise ValueError("the question is empty.")
+        return [1]
+
+    def encode(self, clip, *, merge_layer: int, root_level: int) -> FakeEncoded:
+        self.calls.append("encode")
+        return FakeEncoded(clip, merge_layer)
+
+    def prefill(self, encoded, plan, *, position_rule):
+        column = "baseline" if plan is None else "merged"
+        self.calls.append(column)
+        if column in self.fails:
+            raise OutOfMemoryError(f"The GPU's memory did not suffice for the {column}.")
+        return SimpleNamespace(encoded=encoded, plan=plan, nbytes=10, column=column)
+
+    def answering(self, prefix, question, max_new_tokens=None):
+        self.calls.append(f"answer {prefix.column}")
+        yield answer(f"{question} {prefix.column}", Timings(prefill=1.0 if prefix.plan is None else 0.5))
+
+
+@pytest.fixture
+def clip_path(tmp_path):
+    frames = [np.full((32, 48, 3), 40 * t, dtype=np.uint8) for t in range(FRAMES)]
+    return write_mp4(frames, tmp_path / "clip.mp4", 2)
+
+
+def make(clip_path, *fails: str, **options) -> Studio:
+    needle = Needle(0.0, 1.0, (0.0, 0.5, 0.5, 1.0))
+    questions = (Question("What?", "this", needle), Question("Where?"))
+    sample = Sample("one", clip_path, "One", "About it.", FRAMES, questions, "me")
+    return Studio(FakeModel(*fails), Defaults(0.9, 0.9), max_frames=8, samples={"one": sample}, **options)
+
+
+def last(studio: Studio, ref, question: str = "What?", settings: MergeSettings = SETTINGS):
+    *_, columns = studio.ask(ref, question, settings)
+    return columns
+
+
+def test_a_video_is_encoded_once_and_prefixes_are_reused(clip_path):
+    studio = make(clip_path)
+    ref = studio.open(clip_path, FRAMES)
+    first, again = last(studio, ref), last(studio, ref, "And now?")
+    assert studio.llm.calls == [
+        "encode", "baseline", "answer baseline", "merged", "answer merged", "answer baseline", "answer merged",
+    ]  # fmt: skip
+    assert [column.cached for column in first] == [False, False]
+    assert [column.cached for column in again] == [True, True]
+    assert again[1].answer.text == "And now? merged"
+
+
+def test_other_thresholds_need_a_new_merged_prefix_only(clip_path):
+    studio = make(clip_path)
+    ref = studio.open(clip_path, FRAMES)
+    last(studio, ref)
+    baseline, merged = last(studio, ref, settings=MergeSettings(0.5, 0.5))
+    assert (baseline.cached, merged.cached) == (True, False)
+    assert studio.llm.calls.count("encode") == 1
+
+
+@pytest.mark.parametrize("failing, alive", [(0, 1), (1, 0)])
+def test_one_column_out_of_memory_does_not_lose_the_other(clip_path, failing, alive):
+    studio = make(clip_path, ("baseline", "merged")[failing])
+    ref = studio.open(clip_path, FRAMES)
+    columns = last(studio, ref)
+    assert "memory did not suffice" in columns[failing].error
+    assert columns[failing].answer is None
+    assert columns[alive].answer.finished and not columns[alive].error
+
+
+def test_other_failures_are_not_swallowed(clip_path):
+    studio = make(clip_path)
+    studio.llm.prefill = lambda *a, **k: (_ for _ in ()).throw(RuntimeError("shape mismatch"))
+    with pytest.raises(RuntimeError, match="shape mismatch"):
+        last(studio, studio.open(clip_path, FRAMES))
+
+
+def test_nothing_runs_for_an_empty_question(clip_path):
+    studio = make(clip_path)
+    with pytest.raises(ValueError, match="empty"):
+        last(studio, studio.open(clip_path, FRAMES), "  ")
+    assert studio.llm.calls == []
+
+
+def test_measuring_leaves_a_failed_column_out(clip_path):
+    studio = make(clip_path, "baseline")
+    ref = studio.open(clip_path, FRAMES)
+    columns = last(studio, ref)
+    *_, columns = studio.measure(columns, "What?", SETTINGS, 3)
+    assert [len(column.runs) for column in columns] == [0, 3]
+    assert columns[1].timings.prefill == 0.5
+
+
+def test_the_store_is_shared_by_content_not_by_name(clip_path, tmp_path):
+    studio = make(clip_path)
+    copy = tmp_path / "copy.mp4"
+    copy.write_bytes(clip_path.read_bytes())
+    for path in (clip_path, copy):
+        studio.encoded(studio.open(path, FRAMES), SETTINGS)
+    assert studio.llm.calls == ["encode"]
+    studio.encoded(studio.open(clip_path, FRAMES), MergeSettings(0.9, 0.9, merge_layer=1))
+    assert studio.llm.calls == ["encode", "encode"]
+
+
+def test_frames_out_of_range_and_broken_files_fail_before_the_model(clip_path, tmp_path):
+    studio = make(clip_path)
+    for frames in (0, 9):
+        with pytest.raises(ValueError, match=f"between 1 and 8, got {frames}"):
+            studio.open(clip_path, frames)
+    with pytest.raises(ValueError, match="between 1 and 8, got 0"):
+        studio.open_sample("one", 0)
+    (tmp_path / "bad.mp4").write_bytes(b"bad")
+    with pytest.raises(VideoError, match="bad.mp4"):
+        studio.open(tmp_path / "bad.mp4", 2)
+    with pytest.raises(ValueError, match="There is no sample 'two'; there are one."):
+        studio.open_sample("two")
+    assert studio.llm.calls == []
+
+
+def test_a_video_with_fewer_frames_says_how_many_it_has(clip_path):
+    assert make(clip_path).open(clip_path, 8).num_frames == FRAMES
+
+
+def test_inspector_data_carries_needles_title_and_ranges(clip_path):
+    studio = make(clip_path)
+    data = studio.inspector_data(studio.open_sample("one"), SETTINGS)
+    assert data.title == "One"
+    assert data.needles == ({"label": "this", "frames": [0, 2], "box": [0, 3, 3, 6]},)
+    assert data.ranges["start"] == {"tauSpatial": 0.9, "tauTemporal": 0.9}
+    assert studio.inspector_data(studio.open(clip_path, FRAMES), SETTINGS).title == "clip.mp4"
+
+
+def test_needles_of_one_question(clip_path):
+    studio = make(clip_path)
+    ref = studio.open_sample("one")
+    encoded = studio.encoded(ref, SETTINGS)
+    assert [n["label"] for n in studio.needles_of(ref, encoded, "What?")] == ["this"]
+    assert studio.needles_of(ref, encoded, "Where?") == []
+
+
+def test_the_first_sample_is_warm_after_warming_up(clip_path):
+    studio = make(clip_path)
+    studio.warm_up()
+    columns = last(studio, studio.open_sample("one"))
+    assert [column.cached for column in columns] == [True, True]
+    assert studio.model_chip == "fake, 12.8 M parameters, CPU"

@@ -1,0 +1,64 @@
+"""The runs of a visit: rows, files, and the curve that the inspector predicts from."""
+
+from __future__ import annotations
+
+import csv
+import json
+from dataclasses import replace
+from pathlib import Path
+
+from sttm_core.comparison import MergeSettings
+from tests.viz.columns import LAYER, PATCHES, TIMES, answer, column
+from viz.studio import VideoRef
+from viz.tabs.history import HISTORY, history_row, prefill_curve, run_record, write_history
+
+REF = VideoRef("/secret/place/clip.mp4", "clip.mp4", "abc", 8, (120, 160), 2.0)
+
+
+def run(kept: int = 10, question: str = "What?", ref: VideoRef = REF, layer: int = LAYER, **changes):
+    columns = column(None, answer("one")), column(kept, answer("two", TIMES / 2))
+    for name, value in changes.items():
+        setattr(columns[0], name, value)
+    return run_record(ref, question, MergeSettings(0.9, 0.8), columns, layer)
+
+
+def test_a_row_has_what_its_headers_say():
+    row = dict(zip(HISTORY, history_row(run()), strict=True))
+    assert row == {
+        "question": "What?", "all tokens": "one", "merged": "two", "answer": "changed", "kept": "10.0%", "τ_S": "0.9",
+        "τ_T": "0.8", "TTFT all": "2.00 s", "TTFT merged": "1.00 s", "faster": "×2.00", "video": "clip.mp4",
+        "frames": 8, "rules": "paper",
+    }  # fmt: skip
+
+
+def test_a_failed_column_leaves_the_row_readable():
+    row = dict(zip(HISTORY, history_row(run(error="no memory")), strict=True))
+    assert (row["all tokens"], row["merged"], row["faster"], row["TTFT all"]) == ("(failed)", "two", "", "")
+
+
+def test_files_hold_all_runs_and_no_path_and_no_formula():
+    runs = [run(), run(question="=HYPERLINK(1)")]
+    as_csv, as_json = write_history(runs)
+    text = Path(as_csv).read_text(encoding="utf-8-sig")
+    rows = list(csv.DictReader(text.splitlines()))
+    assert [row["question"] for row in rows] == ["'=HYPERLINK(1)", "What?"]
+    assert json.loads(Path(as_json).read_text(encoding="utf-8")) == runs
+    assert "secret" not in text + Path(as_json).read_text(encoding="utf-8")
+    assert Path(as_csv).parent != Path(write_history(runs)[0]).parent, "each visit has its own folder"
+
+
+def test_the_curve_is_of_this_video_frames_and_layer():
+    other = replace(REF, content_hash="other")
+    runs = [run(10), run(50), run(70, ref=other), run(80, layer=0), run(90, ref=replace(REF, num_frames=4))]
+    curve = prefill_curve(runs, REF, LAYER)
+    assert curve["tokens"] == [10, 50, PATCHES]
+    assert curve["seconds"] == [TIMES.prefill / 2, TIMES.prefill / 2, TIMES.prefill]
+    assert prefill_curve([], REF, LAYER) is None
+    assert prefill_curve([run(PATCHES)], REF, LAYER) is None, "one point is no curve"
+    assert prefill_curve([run(error="no memory")], REF, LAYER) is None
+
+
+def test_the_latest_run_counts():
+    first, second = run(10), run(10)
+    second["merged"]["timings_s"]["prefill"] = 9.0
+    assert prefill_curve([first, second], REF, LAYER)["seconds"][0] == 9.0
