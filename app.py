@@ -11,51 +11,56 @@ import typer
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
-from sttm_core.defaults import SHIPPED_MODEL, default_thresholds  # noqa: E402 - after the environment is set
+from sttm_core import command_line as options  # noqa: E402 - after the environment is set
+
+cli = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 
+@cli.command()
 def main(
-    model: Annotated[str, typer.Option(help="Folder or hub id of a Video LLM.")] = str(SHIPPED_MODEL),
+    model: options.Model = options.DEFAULT_MODEL,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen on.")] = 7860,
     share: Annotated[bool, typer.Option(help="Make a temporary public link through Gradio.")] = False,
     auth: Annotated[str, typer.Option(help="Ask visitors to sign in: NAME:PASSWORD.")] = "",
-    max_frames: Annotated[int, typer.Option(help="Most frames that a visitor may choose.")] = 64,
-    max_upload_mb: Annotated[int, typer.Option(help="Largest upload in megabytes.")] = 500,
-    cache_gb: Annotated[float, typer.Option(help="Memory for encoded videos and KV caches.")] = 4.0,
-    device: Annotated[str, typer.Option(help="cuda, cpu...; a GPU if there is one by default.")] = "",
-    dtype: Annotated[str, typer.Option(help="float32, bfloat16 or float16.")] = "",
-    device_map: Annotated[str, typer.Option(help="auto spreads a large model over several GPUs.")] = "",
-    attn: Annotated[str, typer.Option(help="sdpa, eager or flash_attention_2.")] = "sdpa",
+    max_frames: Annotated[int, typer.Option(min=1, max=1024, help="Most frames that a visitor may choose.")] = 64,
+    max_upload_mb: Annotated[int, typer.Option(min=1, help="Largest upload in megabytes.")] = 500,
+    cache_gb: Annotated[float, typer.Option(min=0.1, help="Memory for encoded videos and KV caches.")] = 4.0,
+    device: options.Device = None,
+    dtype: options.Dtype = None,
+    device_map: options.DeviceMap = None,
+    max_memory: options.MaxMemory = None,
+    attention: options.Attention = "sdpa",
+    load_in_4bit: options.LoadIn4Bit = False,
+    load_in_8bit: options.LoadIn8Bit = False,
+    rope_factor: options.RopeFactor = None,
+    frame_tokens: options.FrameTokens = None,
 ) -> None:
-    """Start the app on a model and open it in a browser at the printed address."""
-    from sttm_core.engine import ModelError, VideoLLM
+    """Start the app on a model; open the printed address in a browser."""
+    if auth and not all(auth.partition(":")):
+        raise ValueError("--auth wants NAME:PASSWORD.")
+    loading = {"dtype": dtype, "device_map": device_map, "max_memory": options.memory_limits(max_memory)}
+    loading |= {"attention": attention, "load_in_4bit": load_in_4bit, "load_in_8bit": load_in_8bit}
+    loading |= {"rope_factor": rope_factor, "frame_tokens": frame_tokens}
+    from sttm_core.defaults import default_thresholds
     from viz.precomputed import Precomputed
     from viz.studio import Studio
     from viz.tabs import build_app, launch_options
 
     print(f"Loading {model} ...", flush=True)
-    try:
-        llm = VideoLLM.load(
-            model, device=device or None, dtype=dtype or None, device_map=device_map or None, attention=attn
-        )
-        defaults = default_thresholds(model)
-    except (ModelError, ValueError) as error:
-        print(error, file=sys.stderr)
-        raise typer.Exit(2) from error
-    studio = Studio(
-        llm, defaults, max_frames=max_frames, store_bytes=int(cache_gb * 2**30), precomputed=Precomputed(llm)
-    )
+    llm = options.load_model(model, device, **loading)
+    defaults, store = default_thresholds(model), int(cache_gb * 2**30)
+    studio = Studio(llm, defaults, max_frames=max_frames, store_bytes=store, precomputed=Precomputed(llm))
     studio.warm_up()
     build_app(studio).queue(default_concurrency_limit=4).launch(
         server_name=host,
         server_port=port,
         share=share,
-        auth=tuple(auth.split(":", 1)) if ":" in auth else None,
+        auth=tuple(auth.split(":", 1)) if auth else None,
         max_file_size=f"{max_upload_mb}mb",
         **launch_options(),
     )
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    sys.exit(options.run(cli))

@@ -102,6 +102,12 @@ RopeFactor = Annotated[
     float | None,
     typer.Option(help="Divide positions by this: inputs longer than the model was trained on.", rich_help_panel=MODEL),
 ]
+FrameTokens = Annotated[
+    int | None,
+    typer.Option(
+        help="Qwen-VL: at most so many tokens for one step in time.", rich_help_panel=MODEL, show_default="768"
+    ),
+]
 DEFAULT_MODEL = str(SHIPPED_MODEL)
 
 
@@ -260,7 +266,7 @@ def run(app: typer.Typer, arguments: Sequence[str] | None = None) -> int:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return app(arguments or ["--help"], standalone_mode=False) or 0
+            return app(arguments, standalone_mode=False) or 0
     except (typer.Abort, KeyboardInterrupt):
         return INTERRUPTED
     except UsageError as error:

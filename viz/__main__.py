@@ -134,7 +134,7 @@ def annotator(overlay: Iterable[Overlay]) -> Annotator:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line and return its exit code."""
-    return run(app, arguments)
+    return run(app, (sys.argv[1:] if arguments is None else arguments) or ["--help"])
 
 
 if __name__ == "__main__":
