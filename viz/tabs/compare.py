@@ -12,13 +12,14 @@ from ..cards import answer_card, empty_cards, working_cards
 from ..charts import ttft_bars
 from ..inspector.component import as_update
 from ..studio import Column, Studio, VideoRef
+from .busy import busy_from, idle_after
 from .controls import Controls, settings_from
 from .errors import plain_errors
 from .explore import BROWSER_ONLY, INSTANT, MODEL, Explore
 from .history import HISTORY, history_row, prefill_curve, run_record, write_history
 
 WIDTHS = (
-    "180px", "120px", "120px", "85px", "70px", "75px", "75px", "90px", "105px", "75px", "130px", "70px", "95px",
+    "175px", "115px", "115px", "85px", "70px", "75px", "75px", "90px", "120px", "75px", "130px", "70px", "95px",
 )  # fmt: skip
 
 
@@ -132,15 +133,15 @@ def wire_compare(studio: Studio, controls: Controls, explore: Explore, compare: 
     """Connect the question box, the suggestions and the columns."""
     comparer, c = Comparer(studio), compare
     asking = [c.ask.click, c.question.submit]
-    gr.on(asking, inputs=c.question, outputs=[c.ask, c.stop, c.left, c.right], js=_asking_js(), **BROWSER_ONLY)
+    busy_from(asking, c.ask, c.stop, "Asking…", c.question)
+    gr.on(asking, inputs=c.question, outputs=[c.left, c.right], js=_asking_js(), **BROWSER_ONLY)
     asked = gr.on(
         asking, plain_errors(comparer.answers),
         [explore.ref, c.question, controls.runs, controls.new_tokens, c.runs, *controls.settings],
         [c.left, c.right, c.runs, explore.view], show_progress="minimal", show_progress_on=[c.left, c.right],
         trigger_mode="once", **MODEL,
     )  # fmt: skip
-    asked.then(outputs=[c.ask, c.stop], js=IDLE_JS, **BROWSER_ONLY)
-    c.stop.click(outputs=[c.ask, c.stop], js=IDLE_JS, cancels=[asked], **BROWSER_ONLY)
+    idle_after(asked, c.ask, c.stop, "Ask")
     c.stop.click(stopped_cards, None, [c.left, c.right], **INSTANT)
     c.runs.change(history_updates, c.runs, [c.log, c.history, c.csv, c.json], **INSTANT)
     c.runs.change(chart_of, [c.runs, dark], [c.chart, c.chart_box], **INSTANT)
@@ -152,20 +153,15 @@ def wire_compare(studio: Studio, controls: Controls, explore: Explore, compare: 
         )  # fmt: skip
 
 
-IDLE_JS = """() => [
-  {__type__: "update", value: "Ask", interactive: true}, {__type__: "update", interactive: false},
-]"""
-
-
 def _asking_js() -> str:
-    """At once, before the server knows: Ask is busy, Stop can be pressed, the answers come into view."""
+    """At once, before the server knows: both cards wait and come into view."""
     cards = json.dumps(working_cards("waiting for its turn"))
     return f"""(question) => {{
       const same = {{__type__: "update"}};
-      if (!question || !question.trim()) return [same, same, same, same];
+      if (!question || !question.trim()) return [same, same];
       const calm = matchMedia("(prefers-reduced-motion: reduce)").matches;
       document.querySelector("#answers")?.scrollIntoView({{block: "nearest", behavior: calm ? "auto" : "smooth"}});
-      return [{{...same, value: "Asking…", interactive: false}}, {{...same, interactive: true}}, ...{cards}];
+      return {cards};
     }}"""
 
 

@@ -22,6 +22,12 @@ from .link import Link
 INSPECTOR_ID = "main"
 MODEL = {"concurrency_id": "model", "concurrency_limit": 1, "api_visibility": "private"}
 OPENING = {"concurrency_id": "opening", "concurrency_limit": 4, "api_visibility": "private"}
+VIEW = f'window.sttmInspector?.get("{INSPECTOR_ID}")'
+LINKED_JS = f"""() => {{
+  const asked = [...new URLSearchParams(location.search).keys()].some((name) => name !== "__theme");
+  const say = () => ({VIEW} ? {VIEW}.message("Opening the linked view…") : requestAnimationFrame(say));
+  if (asked) say();
+}}"""  # the page comes with the first sample: it must not be taken for the linked one
 INSTANT = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
 BROWSER_ONLY = {"fn": None, **INSTANT}
 
@@ -190,7 +196,9 @@ def wire_explore(
     shown = [e.ref, e.view, suggestions, c.about, c.original, c.player, *taus]
     both = [*shown, c.frames, c.sample]
     linked = [*shown, c.sample, c.frames, c.mode, c.budget, c.rules, c.position_rule, c.merge_layer, question]
-    app.load(plain_errors(explorer.arrive), None, linked, show_progress="hidden", **OPENING)
+    app.load(js=LINKED_JS, **BROWSER_ONLY)
+    arrived = app.load(plain_errors(explorer.arrive), None, linked, show_progress="hidden", **OPENING)
+    arrived.then(js=f"() => {VIEW}?.message('')", **BROWSER_ONLY)
     loading = {"show_progress_on": e.view, **OPENING}
     sampled = c.sample.input(plain_errors(explorer.sample), [c.sample, *c.settings], both, **loading)
     uploaded = c.upload.upload(plain_errors(explorer.upload), [c.upload, c.frames, *c.settings], both, **loading)
@@ -226,4 +234,4 @@ def _mode_controls(mode: str) -> tuple:
 
 
 def _set_js(name: str) -> str:
-    return f'(value) => {{ window.sttmInspector?.get("{INSPECTOR_ID}")?.set({{{name}: value}}); }}'
+    return f"(value) => {{ {VIEW}?.set({{{name}: value}}); }}"

@@ -7,12 +7,15 @@ from dataclasses import dataclass
 import gradio as gr
 
 from ..studio import Studio
+from .busy import busy_from, idle_after
 from .controls import Controls, settings_from
 from .errors import plain_errors
 from .explore import MODEL
 from .sweep import tokens_in_box
 
-TABLE = ("clip", "question", "truth", "all tokens", "merged", "kept", "needle tokens left")
+TABLE = ("clip", "question", "truth", "all tokens", "merged", "kept", "needle left")
+WIDTHS = ("15%", "27%", "12%", "14%", "14%", "8%", "10%")
+RUN = "Check the needles"
 
 
 @dataclass(frozen=True)
@@ -67,25 +70,27 @@ def build_needle() -> Needle:
     """The tab's components."""
     gr.Markdown(
         "Every question about the sample clips whose answer is known, asked of all tokens and of the merged ones at "
-        "the thresholds (or the budget) on the left. Needle tokens still hold a patch of what is asked about."
+        "the thresholds (or the budget) on the left. Needle left: tokens that hold a patch of what is asked about."
     )
     with gr.Row():
-        run = gr.Button("Check the needles", variant="primary", scale=0, min_width=200, elem_id="needle-run")
-        stop = gr.Button("Stop", scale=0, min_width=70)
+        run = gr.Button(RUN, variant="primary", scale=0, min_width=200, elem_id="needle-run")
+        stop = gr.Button("Stop", scale=0, min_width=70, interactive=False)
     score = gr.Markdown(elem_id="needle-score")
     table = gr.Dataframe(
-        headers=list(TABLE), value=[], interactive=False, show_label=False, wrap=True, elem_id="needles"
-    )
+        headers=list(TABLE), value=[], interactive=False, show_label=False, wrap=True, elem_id="needles",
+        column_widths=list(WIDTHS),
+    )  # fmt: skip
     return Needle(run, stop, score, table)
 
 
 def wire_needle(studio: Studio, controls: Controls, needle: Needle) -> None:
     """Connect the tab."""
+    busy_from([needle.run.click], needle.run, needle.stop, "Checking…")
     running = needle.run.click(
         plain_errors(NeedleCheck(studio).run), [controls.new_tokens, *controls.settings], [needle.score, needle.table],
         show_progress_on=needle.score, **MODEL,
     )  # fmt: skip
-    needle.stop.click(None, cancels=[running], queue=False, api_visibility="private")
+    idle_after(running, needle.run, needle.stop, RUN)
 
 
 def _score(right: list[int], asked: int) -> str:

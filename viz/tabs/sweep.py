@@ -16,6 +16,7 @@ from ..charts import retention_per_frame, retention_surface_chart
 from ..inspector.ranges import threshold_ranges
 from ..labels import duration
 from ..studio import Studio, VideoRef, with_thresholds
+from .busy import busy_from, idle_after
 from .controls import Controls, settings_from
 from .errors import plain_errors
 from .explore import MODEL, Explore
@@ -25,6 +26,7 @@ LADDER = (
     "budget", "kept", "tokens", "τ_S", "τ_T", "answer", "same", "prefill + first token", "× faster", "needle tokens"
 )  # fmt: skip
 SURFACE_STEPS = 20
+RUN = "Sweep budgets"
 
 
 @dataclass(frozen=True)
@@ -116,8 +118,8 @@ def build_sweep() -> Sweep:
         question = gr.Textbox(
             show_label=False, container=False, scale=8, placeholder="What code is shown?", elem_id="sweep-question"
         )
-        run = gr.Button("Sweep budgets", variant="primary", scale=1, min_width=140, elem_id="sweep-run")
-        stop = gr.Button("Stop", scale=0, min_width=70)
+        run = gr.Button(RUN, variant="primary", scale=0, min_width=170, elem_id="sweep-run")
+        stop = gr.Button("Stop", scale=0, min_width=70, interactive=False)
     table = gr.Dataframe(
         headers=list(LADDER), value=[], interactive=False, show_label=False, wrap=True, elem_id="ladder"
     )
@@ -134,11 +136,13 @@ def wire_sweep(
 ) -> None:
     """Connect the tab; its question follows the main one."""
     sweeper = Sweeper(studio)
+    starts = [sweep.run.click, sweep.question.submit]
+    busy_from(starts, sweep.run, sweep.stop, "Sweeping…", sweep.question)
     running = gr.on(
-        [sweep.run.click, sweep.question.submit], plain_errors(sweeper.ladder),
+        starts, plain_errors(sweeper.ladder),
         [explore.ref, sweep.question, controls.new_tokens, *controls.settings], sweep.table, **MODEL,
     )  # fmt: skip
-    sweep.stop.click(None, cancels=[running], queue=False, api_visibility="private")
+    idle_after(running, sweep.run, sweep.stop, RUN)
     sweep.draw.click(
         plain_errors(sweeper.charts), [explore.ref, dark, *controls.settings], [sweep.surface, sweep.frames], **MODEL
     )

@@ -74,7 +74,8 @@ def test_an_empty_question_is_one_sentence(four):
 
 
 def test_stop(visit):
-    page = visit("frames=32&sample=two-shapes")
+    page = visit("frames=12&sample=two-shapes")
+    shows(page, frames=12)
     page.locator("#question textarea").fill("What color is the circle?")
     page.locator("#question textarea").press("Enter")
     expect(page.locator("#stop")).to_be_enabled()

@@ -13,8 +13,8 @@ ANSWERED_MS = 90_000
 
 
 def alive(page: Page) -> Page:
-    """Wait until the inspector shows a video."""
-    page.wait_for_function(ALIVE)
+    """Wait until the inspector shows a video: the linked one, where the address names one."""
+    page.wait_for_function(f"{ALIVE} && {VIEW}.refs.message.hidden")
     return page
 
 
