@@ -124,7 +124,7 @@ def test_everything_that_counts_is_in_view_on_a_laptop(visit):
     for what in (page.locator(".stage"), page.locator("#question"), card(page, "merged").locator("h3")):
         box = what.bounding_box()
         assert box["y"] >= 0 and box["y"] + box["height"] <= 900
-    header, buttons = page.locator("#title .about").bounding_box(), page.locator("#take-away").bounding_box()
+    header, buttons = page.locator("#title .about").bounding_box(), page.locator("#export-html").bounding_box()
     assert header["x"] + header["width"] <= buttons["x"]
 
 
