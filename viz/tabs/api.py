@@ -6,6 +6,7 @@ import gradio as gr
 
 from sttm_core.comparison import Comparison, MergeSettings, settings_used
 
+from ..exports import plan_dict
 from ..studio import Studio, VideoRef
 from .errors import plain_errors
 from .explore import MODEL
@@ -41,17 +42,7 @@ class Endpoints:
         """What is merged: retention, thresholds used, tokens a frame, boxes and patch counts."""
         settings = _settings(tau_spatial, tau_temporal, retention, rules, merge_layer)
         plan = settings.plan(self.studio.encoded(self._open(video, sample, num_frames), settings))
-        return {
-            "retention": plan.retention,
-            "tokens": {"all": plan.num_patches, "kept": plan.num_tokens},
-            "tau_spatial": plan.tau_spatial,
-            "tau_temporal": plan.tau_temporal,
-            "rules": plan.rules,
-            "tokens_per_frame": plan.tokens_per_frame.tolist(),
-            "chains": {"count": plan.num_chains, "longest": plan.longest_chain},
-            "boxes": plan.boxes.tolist(),
-            "patch_counts": plan.patch_counts.tolist(),
-        }
+        return plan_dict(plan)
 
     def ask(
         self, video=None, sample="", question="", num_frames=16, tau_spatial=None, tau_temporal=None, retention=None,

@@ -17,6 +17,7 @@ from .controls import Controls, settings_from
 from .errors import plain_errors
 from .explore import BROWSER_ONLY, INSTANT, MODEL, Explore
 from .history import HISTORY, history_row, prefill_curve, run_record, write_history
+from .save_svg import save_svg_js
 
 WIDTHS = (
     "175px", "115px", "115px", "85px", "70px", "75px", "75px", "90px", "120px", "75px", "130px", "70px", "95px",
@@ -123,6 +124,8 @@ def build_compare(questions: list[list[str]]) -> Compare:
             json_file = gr.DownloadButton("JSON", size="sm", interactive=False, elem_id="history-json")
     with gr.Accordion("Chart of the last run", open=False, elem_id="ttft", visible=False) as chart_box:
         chart = gr.Plot(show_label=False, elem_id="ttft-chart")
+        svg = gr.Button("Save as SVG", size="sm", elem_id="ttft-svg")
+        svg.click(js=save_svg_js("ttft-chart", "ttft"), **BROWSER_ONLY)
     runs = gr.State([])
     return Compare(
         question, ask, stop, suggestions, left, right, chart, chart_box, log, history, runs, csv_file, json_file

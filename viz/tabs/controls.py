@@ -9,12 +9,15 @@ import gradio as gr
 from sttm_core.comparison import MergeSettings
 from sttm_core.plan import RULES
 from sttm_core.positions import POSITION_RULES
+from sttm_core.presets import preset as published_preset
+from sttm_core.presets import presets_for
 
 from ..glossary import glossary_html
 from ..studio import Studio
 
 THRESHOLDS, BUDGET = "thresholds", "budget"
 MODEL_DEFAULT = "model's own"
+NO_PRESET = "none"
 
 
 @dataclass(frozen=True)
@@ -29,6 +32,7 @@ class Controls:
     tau_s: gr.Slider
     tau_t: gr.Slider
     budget: gr.Slider
+    preset: gr.Dropdown
     rules: gr.Radio
     position_rule: gr.Radio
     merge_layer: gr.Slider
@@ -51,6 +55,25 @@ def settings_from(mode, tau_s, tau_t, budget, rules, position_rule, merge_layer)
         rules=rules,
         merge_layer=int(merge_layer),
         position_rule=None if position_rule == MODEL_DEFAULT else position_rule,
+    )
+
+
+def preset_updates(studio: Studio, name: str) -> tuple:
+    """Updates of mode, both thresholds, rules, positions, layer and frames for a published setting.
+
+    The range of the threshold sliders is widened to hold it; frames are those of the published run, at most the app's.
+    """
+    if name == NO_PRESET:
+        return (gr.skip(),) * 7
+    found = published_preset(name, studio.llm.name)
+    return (
+        gr.Radio(value=THRESHOLDS),
+        gr.Slider(value=found.tau_spatial, minimum=min(0.5, found.tau_spatial)),
+        gr.Slider(value=found.tau_temporal, minimum=min(0.5, found.tau_temporal)),
+        gr.Radio(value=found.rules),
+        gr.Radio(value=found.position_rule),
+        gr.Slider(value=min(found.merge_layer, studio.llm.num_layers - 1)),
+        gr.Slider(value=min(found.max_frames, studio.max_frames)),
     )
 
 
@@ -96,6 +119,11 @@ def _merge_controls(sliders: tuple[dict, dict]) -> tuple:
 
 
 def _finer_controls(studio: Studio) -> tuple:
+    published = presets_for(studio.llm.name)
+    preset = gr.Dropdown(
+        [NO_PRESET, *(found.name for found in published)], value=NO_PRESET, label="Published settings",
+        info=published[0].source if published else "", visible=bool(published), filterable=False, elem_id="preset",
+    )  # fmt: skip
     rules = gr.Radio(
         list(RULES), value="paper", label="Rules", elem_id="rules",
         info="as the paper says, or as its released code does",
@@ -110,4 +138,4 @@ def _finer_controls(studio: Studio) -> tuple:
     )  # fmt: skip
     runs = gr.Radio([1, 3, 5], value=3, label="Timed runs (median)", elem_id="runs")
     new_tokens = gr.Slider(1, 512, 64, step=1, label="Longest answer, tokens", elem_id="new-tokens", buttons=[])
-    return rules, position_rule, merge_layer, runs, new_tokens
+    return preset, rules, position_rule, merge_layer, runs, new_tokens

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import gradio as gr
@@ -15,7 +16,7 @@ from ..inspector import InspectorData
 from ..inspector.component import SLIDERS_JS, as_update, component
 from ..precomputed import ROUTE
 from ..studio import Studio, VideoRef
-from .controls import BUDGET, MODEL_DEFAULT, THRESHOLDS, Controls, settings_from
+from .controls import BUDGET, MODEL_DEFAULT, THRESHOLDS, Controls, preset_updates, settings_from
 from .errors import plain_errors
 from .link import Link
 
@@ -104,15 +105,23 @@ class Explorer:
     def upload(self, path: str, frames: int, *values, progress=gr.Progress()):
         """A visitor's own file."""
         progress(0.1, desc="decoding")
-        ref = self.studio.open(path, int(frames))
+        ref, settings = self.studio.open(path, int(frames)), settings_from(*values)
+        self.warn(ref, settings)
         progress(0.4, desc=f"encoding {frames} frames")
-        return (*updates(self.showing(ref, settings_from(*values))), gr.skip(), gr.Dropdown(value=None))
+        return (*updates(self.showing(ref, settings)), gr.skip(), gr.Dropdown(value=None))
+
+    def warn(self, ref: VideoRef, settings: MergeSettings) -> None:
+        """Say before anything runs if the unmerged video won't fit into memory."""
+        expected = self.studio.llm.estimate(ref.num_frames, ref.size, merge_layer=settings.merge_layer)
+        if expected.warning:
+            gr.Warning(expected.warning, title="Large video")
 
     def again(self, ref: VideoRef, frames: int, *values, progress=gr.Progress()):
         """The same video with another number of frames or another merge layer."""
         settings = settings_from(*values)
         progress(0.2, desc=f"encoding {frames} frames")
         ref = self.reopened(ref, int(frames))
+        self.warn(ref, settings)
         return (*updates(self.showing(ref, settings)), gr.skip(), gr.skip())
 
     def reopened(self, ref: VideoRef, frames: int) -> VideoRef:
@@ -206,6 +215,11 @@ def wire_explore(
         [c.frames.release, c.merge_layer.release], plain_errors(explorer.again), [e.ref, c.frames, *c.settings], both,
         **loading,
     )  # fmt: skip
+    chosen = c.preset.input(
+        plain_errors(partial(preset_updates, studio)), c.preset,
+        [c.mode, *taus, c.rules, c.position_rule, c.merge_layer, c.frames], **INSTANT,
+    )  # fmt: skip
+    preset = chosen.then(plain_errors(explorer.again), [e.ref, c.frames, *c.settings], both, **loading)
     for slider, name in ((c.tau_s, "tauSpatial"), (c.tau_t, "tauTemporal")):
         slider.input(inputs=slider, js=_set_js(name), **BROWSER_ONLY)
     c.rules.input(inputs=c.rules, js=_set_js("rules"), **BROWSER_ONLY)
@@ -216,7 +230,7 @@ def wire_explore(
         [c.budget.release, c.mode.input, c.rules.input], plain_errors(explorer.budget), [e.ref, *c.settings],
         [*taus, e.view], show_progress="hidden", **OPENING,
     )  # fmt: skip
-    return [sampled, uploaded, again]
+    return [sampled, uploaded, again, preset]
 
 
 def playable(path: str) -> str:

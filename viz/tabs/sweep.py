@@ -19,7 +19,8 @@ from ..studio import Studio, VideoRef, with_thresholds
 from .busy import busy_from, idle_after
 from .controls import Controls, settings_from
 from .errors import plain_errors
-from .explore import MODEL, Explore
+from .explore import BROWSER_ONLY, MODEL, Explore
+from .save_svg import save_svg_js
 
 BUDGETS = (1.0, 0.5, 0.3, 0.2, 0.15, 0.1, 0.05)
 LADDER = (
@@ -128,6 +129,10 @@ def build_sweep() -> Sweep:
     with gr.Row():
         surface = gr.Plot(show_label=False, elem_id="surface")
         frames = gr.Plot(show_label=False, elem_id="per-frame")
+    with gr.Row():
+        for plot, name in (("surface", "retention-surface"), ("per-frame", "tokens-per-frame")):
+            svg = gr.Button("Save as SVG", size="sm", elem_id=f"{plot}-svg")
+            svg.click(js=save_svg_js(plot, name), **BROWSER_ONLY)
     return Sweep(question, run, stop, table, draw, surface, frames)
 
 

@@ -1,4 +1,4 @@
-"""What a person takes home: one HTML file, an MP4 of the overlay, a link."""
+"""What a person takes home: the inspector as one HTML file, an MP4, a PDF figure, the plan as JSON, a link."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import gradio as gr
 
 from sttm_core.video import write_mp4
 
+from ..exports import write_figure, write_plan
 from ..inspector import export_html
 from ..overlay import GhostOverlay, Mixed, QuadtreeOverlay, render_video
 from ..studio import Studio, VideoRef
@@ -22,18 +23,16 @@ from .history import HISTORY, history_row
 from .link import link_js
 
 VIDEO_FPS = 4
+EXPORTS = {"html": "Export HTML", "mp4": "MP4", "pdf": "PDF", "json": "JSON"}
 
 
 @dataclass(frozen=True)
 class TakeAway:
-    """Buttons of the header and the hidden ones that the browser saves through."""
+    """Buttons of the header by kind of file, each with the hidden one that the browser saves through."""
 
-    page: gr.Button
-    film: gr.Button
+    exports: dict[str, tuple[gr.Button, gr.DownloadButton]]
     share: gr.Button
     link: gr.Textbox
-    page_file: gr.DownloadButton
-    film_file: gr.DownloadButton
 
 
 class Exporter:
@@ -49,9 +48,23 @@ class Exporter:
         plan = settings.plan(data)
         chosen = {"tauSpatial": plan.tau_spatial, "tauTemporal": plan.tau_temporal, "rules": settings.rules}
         runs = [dict(zip(HISTORY, history_row(run), strict=True)) for run in history]
-        return _write(f"{_stem(ref)}-inspector.html", export_html(data, chosen, runs))
+        path = _new_file(f"{_stem(ref)}-inspector.html")
+        path.write_text(export_html(data, chosen, runs), encoding="utf-8")
+        return str(path)
 
-    def film(self, ref: VideoRef, *values, progress=gr.Progress()) -> str:
+    def figure(self, ref: VideoRef, history: list[dict], *values) -> str:
+        """Frames, partition and chains in the paper's style, as PDF."""
+        settings = settings_from(*values)
+        encoded = self.studio.encoded(ref, settings)
+        return str(write_figure(encoded, settings.plan(encoded), _new_file(f"{_stem(ref)}-merged.pdf")))
+
+    def data(self, ref: VideoRef, history: list[dict], *values) -> str:
+        """The plan at the present settings and the runs of the visit, as JSON."""
+        settings = settings_from(*values)
+        plan = settings.plan(self.studio.inspector_data(ref, settings))
+        return str(write_plan(plan, history, _new_file(f"{_stem(ref)}-plan.json")))
+
+    def film(self, ref: VideoRef, history: list[dict], *values, progress=gr.Progress()) -> str:
         """The frames with partition and merged area drawn on them, as MP4."""
         settings = settings_from(*values)
         encoded = self.studio.encoded(ref, settings)
@@ -59,32 +72,31 @@ class Exporter:
         frames, times = encoded.clip.frames[encoded.step_frames], encoded.clip.times[encoded.step_frames]
         drawn = render_video(frames, plan, Mixed([GhostOverlay(), QuadtreeOverlay()]), times=times)
         pictures = progress.tqdm(drawn, total=len(frames), desc="drawing")
-        path = Path(tempfile.mkdtemp(prefix="sttm-film-")) / f"{_stem(ref)}-merged.mp4"
-        return str(write_mp4(pictures, path, VIDEO_FPS))
+        return str(write_mp4(pictures, _new_file(f"{_stem(ref)}-merged.mp4"), VIDEO_FPS))
 
 
 def build_take_away() -> TakeAway:
     """Header buttons, and the link where the clipboard can't take it."""
     with gr.Row(elem_id="take-away"):
-        page = gr.Button("Export HTML", size="sm", min_width=100, elem_id="export-html")
-        film = gr.Button("Export MP4", size="sm", min_width=100, elem_id="export-mp4")
-        share = gr.Button("Copy link", size="sm", min_width=90, elem_id="copy-link")
+        buttons = {
+            kind: gr.Button(words, size="sm", min_width=60, elem_id=f"export-{kind}") for kind, words in EXPORTS.items()
+        }
+        share = gr.Button("Copy link", size="sm", min_width=80, elem_id="copy-link")
     link = gr.Textbox(label="Link", visible=False, interactive=False, elem_id="link", max_lines=2, render=False)
-    page_file = gr.DownloadButton(visible="hidden", elem_id="page-file")
-    film_file = gr.DownloadButton(visible="hidden", elem_id="film-file")
-    return TakeAway(page, film, share, link, page_file, film_file)
+    files = {kind: gr.DownloadButton(visible="hidden", elem_id=f"{kind}-file") for kind in EXPORTS}
+    return TakeAway({kind: (buttons[kind], files[kind]) for kind in EXPORTS}, share, link)
 
 
 def wire_take_away(studio: Studio, controls: Controls, explore: Explore, compare: Compare, take: TakeAway) -> None:
     """Make a file on the server, then let the browser save it; write the link into address bar and clipboard."""
     exporter, c = Exporter(studio), controls
-    shown = {"show_progress_on": explore.view, **OPENING}
-    page = take.page.click(
-        plain_errors(exporter.page), [explore.ref, compare.runs, *c.settings], take.page_file, **shown
-    )
-    page.success(js=_save_js("page-file"), **BROWSER_ONLY)
-    film = take.film.click(plain_errors(exporter.film), [explore.ref, *c.settings], take.film_file, **shown)
-    film.success(js=_save_js("film-file"), **BROWSER_ONLY)
+    makers = {"html": exporter.page, "mp4": exporter.film, "pdf": exporter.figure, "json": exporter.data}
+    for kind, (button, file) in take.exports.items():
+        made = button.click(
+            plain_errors(makers[kind]), [explore.ref, compare.runs, *c.settings], file,
+            show_progress_on=explore.view, **OPENING,
+        )  # fmt: skip
+        made.success(js=_save_js(f"{kind}-file"), **BROWSER_ONLY)
     linked = [c.sample, c.frames, *c.settings, compare.question]
     take.share.click(inputs=linked, outputs=take.link, js=_copy_js(), **BROWSER_ONLY)
     moves = [component.change for component in (c.sample, c.frames, c.mode, c.rules, c.position_rule, c.merge_layer)]
@@ -109,10 +121,9 @@ def _save_js(element: str) -> str:
     return f"() => {{ setTimeout(() => {found}?.click(), 60); }}"
 
 
-def _write(name: str, text: str) -> str:
-    path = Path(tempfile.mkdtemp(prefix="sttm-page-")) / name
-    path.write_text(text, encoding="utf-8")
-    return str(path)
+def _new_file(name: str) -> Path:
+    """A path for ``name`` in a new folder of its own."""
+    return Path(tempfile.mkdtemp(prefix="sttm-export-")) / name
 
 
 def _stem(ref: VideoRef) -> str:

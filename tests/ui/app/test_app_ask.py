@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from xml.etree import ElementTree
 
 import pytest
 from playwright.sync_api import expect
@@ -99,6 +100,18 @@ def test_an_exported_page_lives_without_the_server(four, open_page, tmp_path):
     assert page.evaluate(f"{view}.stats().tokens") < before
 
 
+@pytest.mark.parametrize(("kind", "begins"), [("pdf", b"%PDF"), ("json", b'{"plan"'), ("mp4", b"\0\0\0")])
+def test_files_to_take_away(four, tmp_path, kind, begins):
+    with four.expect_download(timeout=ANSWERED_MS) as download:
+        four.locator(f"#export-{kind}").click()
+    path = tmp_path / download.value.suggested_filename
+    download.value.save_as(path)
+    assert path.suffix == f".{kind}" and path.name.startswith("code-short")
+    assert path.read_bytes().startswith(begins)
+    if kind == "json":
+        assert json.loads(path.read_text())["plan"]["tokens"]["kept"] == four.evaluate(f"{VIEW}.stats().tokens")
+
+
 def test_sweep(four):
     ask(four, QUESTION)
     four.get_by_role("tab", name="Sweep").click()
@@ -108,6 +121,11 @@ def test_sweep(four):
     four.locator("#draw-surface").click()
     expect(four.locator("#surface .js-plotly-plot")).to_be_visible(timeout=ANSWERED_MS)
     keep(four, "sweep", whole=True)
+    with four.expect_download() as download:
+        four.locator("#surface-svg").click()
+    assert download.value.suggested_filename == "retention-surface.svg"
+    picture = ElementTree.parse(download.value.path()).getroot()
+    assert picture.tag.endswith("svg") and len(picture) >= 2
 
 
 def test_needles(visit, studio):

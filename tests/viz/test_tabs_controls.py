@@ -1,0 +1,45 @@
+"""Published settings in the left panel: what choosing one changes."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+
+from sttm_core.presets import presets_for
+from viz.tabs.controls import NO_PRESET, THRESHOLDS, preset_updates
+
+
+def studio(name: str, layers: int = 28, max_frames: int = 64) -> SimpleNamespace:
+    return SimpleNamespace(llm=SimpleNamespace(name=name, num_layers=layers), max_frames=max_frames)
+
+
+@pytest.mark.parametrize(
+    ("model", "name", "expected"),
+    [
+        ("LLaVA-Video-7B-Qwen2", "videomme-50", (0.85, 0.55, "as_released", "reassigned", 2, 64)),
+        ("llava-onevision-qwen2-7b-ov-hf", "nextqa-30", (0.90, 0.60, "as_released", "reassigned", 2, 64)),
+        ("Qwen2-VL-7B-Instruct", "vnbench-30", (0.75, 0.50, "as_released", "survived", 2, 64)),
+        ("LLaVA-Video-72B-Qwen2", "videomme-30", (0.90, 0.90, "as_released", "reassigned", 0, 64)),
+    ],
+)
+def test_a_preset_sets_everything_that_was_published(model: str, name: str, expected: tuple) -> None:
+    mode, *rest = preset_updates(studio(model), name)
+    assert mode.value == THRESHOLDS
+    assert tuple(component.value for component in rest) == expected
+    assert rest[0].minimum <= expected[0] and rest[1].minimum <= expected[1]
+
+
+def test_frames_are_those_of_the_run_where_the_app_allows_them() -> None:
+    *_, frames = preset_updates(studio("LLaVA-Video-7B-Qwen2", max_frames=500), "vnbench-50")
+    assert frames.value == 180
+
+
+def test_nothing_changes_without_a_preset() -> None:
+    assert all(update.get("__type__") == "update" and len(update) == 1 for update in preset_updates(None, NO_PRESET))
+
+
+def test_an_unknown_preset_is_refused_and_the_shipped_model_has_none() -> None:
+    with pytest.raises(ValueError, match="there is no preset 'mmlu-50'"):
+        preset_updates(studio("LLaVA-Video-7B-Qwen2"), "mmlu-50")
+    assert presets_for("demo_model") == ()
