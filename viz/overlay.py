@@ -7,6 +7,7 @@ without anti-aliasing, each drawn just inside its own box so that neighbours nev
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 
 import cv2
@@ -30,7 +31,7 @@ from .canvas import (
 from .labels import check_times, frame_name, plan_settings, plan_summary
 
 
-class Annotator:
+class Annotator(ABC):
     """Checks its input, enlarges small frames, and draws. Subclasses say what is drawn in `draw`.
 
     Args:
@@ -64,9 +65,9 @@ class Annotator:
         self.draw(canvas, plan, frame_index)
         return canvas
 
+    @abstractmethod
     def draw(self, canvas: np.ndarray, plan: MergePlan, frame_index: int) -> None:
         """Draw in place on ``canvas`` ``[H, W, 3]``, which is already a copy of the right size."""
-        raise NotImplementedError
 
     def width_for(self, canvas: np.ndarray) -> int:
         return self.line_width or max(1, round(canvas.shape[1] / 560))

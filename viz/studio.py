@@ -23,7 +23,7 @@ from sttm_core.video import VideoClip
 from .inspector import InspectorData
 from .inspector.ranges import threshold_ranges
 from .precomputed import Precomputed, file_hash
-from .samples import Sample, load_samples
+from .samples import Needle, Sample, load_samples
 
 DEFAULT_STORE_BYTES = 4 * 2**30
 
@@ -238,7 +238,7 @@ class Studio:
     def needles(
         self, ref: VideoRef, times: Sequence[float], grid: tuple[int, int], question: str | None = None
     ) -> list[dict]:
-        """Known boxes of a sample's needles, of one question if given, in steps and patches.
+        """Known boxes of a sample's needles, of one question if given, in steps and patches; each place once.
 
         Args:
             times: seconds of each step of the video's tokens.
@@ -247,7 +247,10 @@ class Studio:
         if not ref.sample_id:
             return []
         asked = [q for q in self.samples[ref.sample_id].questions if q.needle and question in (None, q.text)]
-        found = [q.needle.in_patches(q.answer or q.text, times, *grid) for q in asked]
+        places: dict[Needle, str] = {}
+        for q in asked:
+            places.setdefault(q.needle, q.answer or q.text)  # the first question about a place names it
+        found = [needle.in_patches(label, times, *grid) for needle, label in places.items()]
         return [needle for needle in found if needle]
 
     def needles_of(self, ref: VideoRef, encoded: EncodedVideo, question: str) -> list[dict]:

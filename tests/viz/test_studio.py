@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -190,3 +191,19 @@ def test_the_first_sample_is_warm_after_warming_up(clip_path):
     columns = last(studio, studio.open_sample("one"))
     assert [column.cached for column in columns] == [True, True]
     assert studio.model_chip == "fake, 12.8 M parameters, CPU"
+
+
+def test_two_questions_about_one_place_make_one_needle() -> None:
+    box = Needle(1.0, 2.0, (0.0, 0.0, 0.5, 0.5))
+    questions = (
+        Question("What code is shown?", "K7P2", box),
+        Question("Where is the star?", "left", Needle(0.0, 2.0, (0.5, 0.5, 1.0, 1.0))),
+        Question("When is the text shown?", "middle", Needle(1.0, 2.0, (0.0, 0.0, 0.5, 0.5))),
+    )
+    sample = Sample("one", Path("one.mp4"), "One", "", 4, questions, "")
+    studio, ref = SimpleNamespace(samples={"one": sample}), SimpleNamespace(sample_id="one")
+    asked = Studio.needles(studio, ref, [0, 1, 2, 3], (4, 4))
+    assert [(n["label"], n["frames"], n["box"]) for n in asked] == [
+        ("K7P2", [1, 2], [0, 0, 2, 2]),
+        ("left", [0, 2], [2, 2, 4, 4]),
+    ]
