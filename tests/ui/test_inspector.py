@@ -229,6 +229,38 @@ def test_wide_dark_and_presenting(open_page, tmp_path, data, keep_picture):
     until(page, f"!{GET}.section.classList.contains('presenting')")
 
 
+def test_a_presenter_walks_through_the_story_and_comes_back(page, data, keep_picture):
+    before = state(page)
+    page.get_by_role("button", name="Present").click()
+    story = page.locator("[data-ref=story]")
+    until(page, f"{GET}.story.before !== null")
+    rows, columns = data.tables.tree.height, data.tables.tree.width
+    assert "1/4 What the model sees" in story.inner_text()
+    assert f"{FRAMES} frames of {rows}×{columns} patches: {data.tables.num_patches:,} tokens" in story.inner_text()
+    page.keyboard.press("ArrowRight")
+    plan = data.tables.plan(before["tauSpatial"], before["tauTemporal"])
+    assert "2/4 What merges" in story.inner_text()
+    assert f"{100 * plan.retention:.1f}% stay, in {plan.num_chains} chains" in story.inner_text()
+    page.keyboard.press("PageDown")
+    assert "3/4 Where time goes" in story.inner_text() and "(predicted from measured times)" in story.inner_text()
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("ArrowRight")  # the last step is the last
+    lowest = data.tables.plan(data.ranges["tauSpatial"]["min"], data.ranges["tauTemporal"]["min"])
+    assert "4/4 What breaks" in story.inner_text()
+    assert f"{100 * lowest.retention:.1f}% stay, and the" in story.inner_text() and "“caption”" in story.inner_text()
+    assert state(page)["tokens"] == lowest.num_tokens
+    keep_picture(page, "story")
+    page.keyboard.press("ArrowLeft")
+    assert "3/4" in story.inner_text()
+    page.evaluate(f"{GET}.present(false)")
+    until(page, f"{GET}.story.before === null")
+    after = state(page)
+    assert [after[name] for name in ("tauSpatial", "tauTemporal", "frame")] == [
+        before[name] for name in ("tauSpatial", "tauTemporal", "frame")
+    ]
+    assert not story.is_visible()
+
+
 def test_512_frames_stay_smooth(open_page, tmp_path):
     frames = scene(24)[np.arange(512) % 24]
     data = InspectorData.of(frames, np.arange(512), tables_of(frames, 8, 8), stage_side=160)

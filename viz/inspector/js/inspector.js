@@ -41,6 +41,7 @@ export class Inspector {
   // Show another video; `payload.settings` and `settings` hold thresholds, rules, frame and overlays to begin with.
   load(payload, settings = {}) {
     this.play(false);
+    this.story.stop();
     this.video = decodeVideo(payload);
     this.planner = new Planner(this.video);
     this.rival = null;
@@ -239,6 +240,8 @@ export class Inspector {
     this.refs.present.setAttribute("aria-pressed", String(on));
     if (on && !document.fullscreenElement) this.host.requestFullscreen?.().catch(() => {});
     if (!on && document.fullscreenElement === this.host) document.exitFullscreen();
+    if (on) this.story.start();
+    else this.story.stop();
     this.ask();
   }
 

@@ -14,6 +14,7 @@ export function handleKey(inspector, event) {
   const threshold = { "[": ["tauSpatial", -1], "]": ["tauSpatial", 1], ",": ["tauTemporal", -1], ".": ["tauTemporal", 1] }[event.key];
   if (threshold) return nudge(inspector, ...threshold);
   if (inField) return false;
+  if (inspector.story.key(event.key)) return;
   const frames = { ArrowLeft: state.frame - 1, ArrowRight: state.frame + 1, Home: 0, End: video.frames - 1 };
   if (event.key in frames) return inspector.goTo(clamp(frames[event.key], 0, video.frames - 1));
   if (event.key === "Escape") return inspector.escape();

@@ -7,6 +7,7 @@ import { Legend } from "./legend.js";
 import { Numbers } from "./numbers.js";
 import { ChainCard, ProbeCard } from "./panel.js";
 import { Stage } from "./stage.js";
+import { Story } from "./story.js";
 import { Filmstrip, Overview } from "./strip.js";
 
 const THEME = ["accent", "on-accent", "text", "muted", "faint", "bar", "dim", "surface"];
@@ -30,6 +31,7 @@ export function buildParts(inspector, { html, css }) {
     }),
     numbers: new Numbers(refs.numbers),
     legend: new Legend(refs.legend),
+    story: new Story(inspector, refs.story),
     overview: new Overview(refs.overview, refs.overviewCanvas, jump),
     strip: new Filmstrip(refs.strip, refs.stripCanvas, refs.spacer, { jump, redraw: () => inspector.ask() }),
     stage: new Stage(refs.stage, refs.stageCanvas, {
