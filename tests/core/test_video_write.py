@@ -92,7 +92,7 @@ PLAYABLE = [
 
 @pytest.fixture
 def ordinary_priority():
-    """SVT-AV1, run by root, leaves this thread with real-time priority: browsers started later would starve the rest."""
+    """SVT-AV1, run by root, leaves this thread with real-time priority; later browsers would starve all else."""
     yield
     if hasattr(os, "sched_setscheduler"):
         os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
