@@ -38,7 +38,7 @@ class BudgetThresholds:
 
     Attributes:
         tau_spatial, tau_temporal: one of the video's own similarities each (or just above 1: nothing merges).
-        retention: what a plan at these thresholds keeps, measured.
+        retention: what a plan at these thresholds keeps, counted.
         budget: the retention asked for.
         floor: lowest retention that the search met; no budget below it can be reached on this path.
     """
@@ -85,8 +85,7 @@ def thresholds_for_retention(
     path = _path(tables, prefer, rules)
     kept = _Memo(lambda step: count_tokens(tables, *path(step), rules) / tables.num_patches)
     step, floor = _search(kept, budget)
-    taus = path(step)
-    return BudgetThresholds(*taus, tables.plan(*taus, rules).retention, budget, floor)
+    return BudgetThresholds(*path(step), kept[step], budget, floor)
 
 
 def retention_surface(
@@ -190,12 +189,13 @@ def _counts_of_released_row(num_nodes: int, ends: np.ndarray, cosines: np.ndarra
 
 def _count_released(num_nodes: int, ends: np.ndarray) -> int:
     """Tokens after the released loop; every label is the number of a node that carries it."""
-    if not len(ends):
-        return num_nodes
-    nodes, links = np.unique(ends, return_inverse=True)  # the order of the nodes, hence the loop's course, stays
-    first, second = torch.from_numpy(np.ascontiguousarray(links.reshape(-1, 2).T))
-    labels = released_labels(first, second, len(nodes))
-    return num_nodes - len(nodes) + len(torch.unique(labels))
+    linked = np.zeros(num_nodes, dtype=bool)
+    linked[ends] = True
+    rank = np.cumsum(linked) - 1  # among the linked nodes: their order, hence the loop's course, stays
+    first, second = torch.from_numpy(rank[np.ascontiguousarray(ends.T)])
+    count = int(linked.sum())
+    labels = released_labels(first, second, count)
+    return num_nodes - count + int((labels == torch.arange(count)).sum())
 
 
 def _check_budget(retention: float) -> float:
