@@ -17,8 +17,8 @@ cli = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 
 @cli.command()
+@options.grouped
 def main(
-    model: options.Model = options.DEFAULT_MODEL,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen on.")] = 7860,
     share: Annotated[bool, typer.Option(help="Make a temporary public link through Gradio.")] = False,
@@ -26,30 +26,20 @@ def main(
     max_frames: Annotated[int, typer.Option(min=1, max=1024, help="Most frames that a visitor may choose.")] = 64,
     max_upload_mb: Annotated[int, typer.Option(min=1, help="Largest upload in megabytes.")] = 500,
     cache_gb: Annotated[float, typer.Option(min=0.1, help="Memory for encoded videos and KV caches.")] = 4.0,
-    device: options.Device = None,
-    dtype: options.Dtype = None,
-    device_map: options.DeviceMap = None,
-    max_memory: options.MaxMemory = None,
-    attention: options.Attention = "sdpa",
-    load_in_4bit: options.LoadIn4Bit = False,
-    load_in_8bit: options.LoadIn8Bit = False,
-    rope_factor: options.RopeFactor = None,
-    frame_tokens: options.FrameTokens = None,
+    *,
+    loading: options.Loading,
 ) -> None:
     """Start the app on a model; open the printed address in a browser."""
     if auth and not all(auth.partition(":")):
         raise ValueError("--auth wants NAME:PASSWORD.")
-    loading = {"dtype": dtype, "device_map": device_map, "max_memory": options.memory_limits(max_memory)}
-    loading |= {"attention": attention, "load_in_4bit": load_in_4bit, "load_in_8bit": load_in_8bit}
-    loading |= {"rope_factor": rope_factor, "frame_tokens": frame_tokens}
     from sttm_core.defaults import default_thresholds
     from viz.precomputed import Precomputed
     from viz.studio import Studio
     from viz.tabs import build_app, launch_options
 
-    print(f"Loading {model} ...", flush=True)
-    llm = options.load_model(model, device, **loading)
-    defaults, store = default_thresholds(model), int(cache_gb * 2**30)
+    print(f"Loading {loading.model} ...", flush=True)
+    llm = options.load_model(loading)
+    defaults, store = default_thresholds(loading.model), int(cache_gb * 2**30)
     studio = Studio(llm, defaults, max_frames=max_frames, store_bytes=store, precomputed=Precomputed(llm))
     studio.warm_up()
     build_app(studio).queue(default_concurrency_limit=4).launch(

@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from . import command_line as options
-from .command_line import DEFAULT_MODEL, Progress, prepare, quiet_stdout, run
+from .command_line import Progress, prepare, quiet_stdout, run
 
 if TYPE_CHECKING:
     from .comparison import Comparison
@@ -44,6 +44,7 @@ def commands() -> None:
 
 
 @app.command()
+@options.grouped
 def ask(
     video: options.Video,
     question: Question,
@@ -52,34 +53,16 @@ def ask(
     runs: Runs = 3,
     max_new_tokens: MaxNewTokens = None,
     json_output: Json = False,
-    tau_spatial: options.TauSpatial = None,
-    tau_temporal: options.TauTemporal = None,
-    retention: options.Retention = None,
-    preset: options.Preset = None,
-    rules: options.Rules = None,
-    merge_layer: options.MergeLayer = None,
+    *,
+    merging: options.Merging,
     position_rule: PositionRule = None,
-    root_level: options.RootLevel = 1,
-    model: options.Model = DEFAULT_MODEL,
-    device: options.Device = None,
-    dtype: options.Dtype = None,
-    device_map: options.DeviceMap = None,
-    max_memory: options.MaxMemory = None,
-    attention: options.Attention = "sdpa",
-    load_in_4bit: options.LoadIn4Bit = False,
-    load_in_8bit: options.LoadIn8Bit = False,
-    rope_factor: options.RopeFactor = None,
+    loading: options.Loading,
 ) -> None:
     """Ask one question and compare: both answers, their TTFTs by stage, retention, tokens, memory."""
     if not question.strip():
         raise ValueError("The question is empty; give something to ask about the video.")
     with quiet_stdout(), Progress() as progress:
-        merge = {"tau_spatial": tau_spatial, "tau_temporal": tau_temporal, "retention": retention, "rules": rules}
-        merge |= {"merge_layer": merge_layer, "position_rule": position_rule, "root_level": root_level}
-        loading = {"device": device, "dtype": dtype, "device_map": device_map, "max_memory": max_memory}
-        loading |= {"attention": attention, "load_in_4bit": load_in_4bit, "load_in_8bit": load_in_8bit}
-        loading["rope_factor"] = rope_factor
-        clip, llm, settings = prepare(progress, video, num_frames, model, preset, merge, loading)
+        clip, llm, settings = prepare(progress, video, num_frames, merging, loading, position_rule=position_rule)
         from .comparison import compare
 
         limits = {"baseline": baseline, "runs": runs, "max_new_tokens": max_new_tokens}

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import inspect
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, fields, is_dataclass
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
@@ -32,83 +35,95 @@ NumFrames = Annotated[
     int | None,
     typer.Option(help="Frames taken, evenly spaced over the video.", show_default="the preset's sampling, or 16"),
 ]
-TauSpatial = Annotated[
-    float | None,
-    typer.Option(help="Spatial threshold τ_S.", rich_help_panel=MERGING, show_default="the model's advice, or 0.85"),
-]
-TauTemporal = Annotated[
-    float | None,
-    typer.Option(
-        help="Temporal threshold τ_T; 0 or less links no frames.",
-        rich_help_panel=MERGING,
-        show_default="the model's advice, or 0.65",
-    ),
-]
-Retention = Annotated[
-    float | None,
-    typer.Option(help="Budget, above 0 up to 1: finds both thresholds instead.", rich_help_panel=MERGING),
-]
-Rules = Annotated[
-    Literal["paper", "as_released"] | None,
-    typer.Option(
-        help="The method as published, or as its released code does it.",
-        rich_help_panel=MERGING,
-        show_default="the preset's, or paper",
-    ),
-]
-MergeLayer = Annotated[
-    int | None,
-    typer.Option(help="Decoder layer before which tokens are merged.", rich_help_panel=MERGING, show_default="2"),
-]
-RootLevel = Annotated[
-    int, typer.Option(min=0, help="How many of the coarsest quadtree grids are not used.", rich_help_panel=MERGING)
-]
-Model = Annotated[
-    str, typer.Option(help="Folder or hub id of a checkpoint.", rich_help_panel=MODEL, show_default="the shipped model")
-]
-Preset = Annotated[
-    str | None,
-    typer.Option(
-        help="Published settings by benchmark and budget, such as videomme-50; options given beside it win.",
-        rich_help_panel=MERGING,
-        show_default=False,
-    ),
-]
-Device = Annotated[
-    str | None, typer.Option(help="cpu, cuda, cuda:1 ...", rich_help_panel=MODEL, show_default="a GPU if there is one")
-]
-Dtype = Annotated[
-    Literal["float32", "bfloat16", "float16"] | None,
-    typer.Option(rich_help_panel=MODEL, show_default="bfloat16 on a GPU, float32 on a CPU"),
-]
-DeviceMap = Annotated[str | None, typer.Option(help="auto spreads the layers over all GPUs.", rich_help_panel=MODEL)]
-Attention = Annotated[
-    Literal["sdpa", "flash_attention_2", "eager"],
-    typer.Option("--attn", help="Attention implementation.", rich_help_panel=MODEL),
-]
-LoadIn4Bit = Annotated[
-    bool, typer.Option("--load-in-4bit", help="Quantise the decoder; needs bitsandbytes.", rich_help_panel=MODEL)
-]
-LoadIn8Bit = Annotated[
-    bool, typer.Option("--load-in-8bit", help="Quantise the decoder; needs bitsandbytes.", rich_help_panel=MODEL)
-]
-MaxMemory = Annotated[
-    str | None,
-    typer.Option(
-        help="With --device-map auto, what each device may hold: 0=70GiB,1=70GiB,cpu=100GiB.", rich_help_panel=MODEL
-    ),
-]
-RopeFactor = Annotated[
-    float | None,
-    typer.Option(help="Divide positions by this: inputs longer than the model was trained on.", rich_help_panel=MODEL),
-]
-FrameTokens = Annotated[
-    int | None,
-    typer.Option(
-        help="Qwen-VL: at most so many tokens for one step in time.", rich_help_panel=MODEL, show_default="768"
-    ),
-]
 DEFAULT_MODEL = str(SHIPPED_MODEL)
+
+
+def _merging(help: str, **shown) -> typer.models.OptionInfo:
+    return typer.Option(help=help, rich_help_panel=MERGING, **shown)
+
+
+def _loading(*flags: str, help: str | None = None, **shown) -> typer.models.OptionInfo:
+    return typer.Option(*flags, help=help, rich_help_panel=MODEL, **shown)
+
+
+@dataclass(frozen=True)
+class Merging:
+    """Options that say what is merged; None where they were not given."""
+
+    tau_spatial: Annotated[
+        float | None, _merging("Spatial threshold τ_S.", show_default="the model's advice, or 0.85")
+    ] = None
+    tau_temporal: Annotated[
+        float | None,
+        _merging("Temporal threshold τ_T; 0 or less links no frames.", show_default="the model's advice, or 0.65"),
+    ] = None
+    retention: Annotated[float | None, _merging("Budget, above 0 up to 1: finds both thresholds instead.")] = None
+    preset: Annotated[
+        str | None,
+        _merging("Published settings by benchmark and budget, such as videomme-50; options given beside it win."),
+    ] = None
+    rules: Annotated[
+        Literal["paper", "as_released"] | None,
+        _merging("The method as published, or as its released code does it.", show_default="the preset's, or paper"),
+    ] = None
+    merge_layer: Annotated[
+        int | None, _merging("Decoder layer before which tokens are merged.", show_default="the preset's, or 2")
+    ] = None
+    root_level: Annotated[int, _merging("How many of the coarsest quadtree grids are not used.", min=0)] = 1
+
+
+@dataclass(frozen=True)
+class Loading:
+    """Options that say which model is used and how it is loaded: see `loading.LoadingOptions`."""
+
+    model: Annotated[str, _loading(help="Folder or hub id of a checkpoint.", show_default="the shipped model")] = (
+        DEFAULT_MODEL
+    )
+    device: Annotated[str | None, _loading(help="cpu, cuda, cuda:1 ...", show_default="a GPU if there is one")] = None
+    dtype: Annotated[
+        Literal["float32", "bfloat16", "float16"] | None, _loading(show_default="bfloat16 on a GPU, float32 on a CPU")
+    ] = None
+    device_map: Annotated[str | None, _loading(help="auto spreads the layers over all GPUs.")] = None
+    max_memory: Annotated[
+        str | None, _loading(help="With --device-map auto, what each device may hold: 0=70GiB,1=70GiB,cpu=100GiB.")
+    ] = None
+    attention: Annotated[
+        Literal["sdpa", "flash_attention_2", "eager"], _loading("--attn", help="Attention implementation.")
+    ] = "sdpa"
+    load_in_4bit: Annotated[bool, _loading("--load-in-4bit", help="Quantise the decoder; needs bitsandbytes.")] = False
+    load_in_8bit: Annotated[bool, _loading("--load-in-8bit", help="Quantise the decoder; needs bitsandbytes.")] = False
+    rope_factor: Annotated[
+        float | None, _loading(help="Divide positions by this: inputs longer than the model was trained on.")
+    ] = None
+    newline: Annotated[
+        Literal["no_token", "one_token", "frame", "grid"] | None,
+        _loading(
+            help="LLaVA-Video: a newline token nowhere, after the video, each frame or each row.",
+            show_default="no_token",
+        ),
+    ] = None
+    frame_tokens: Annotated[
+        int | None, _loading(help="Qwen-VL: at most so many tokens for one step in time.", show_default="768")
+    ] = None
+
+
+def grouped(command: Callable) -> Callable:
+    """Let a command take whole groups of options: typer sees the fields of its parameters that are dataclasses."""
+    own = inspect.signature(command, eval_str=True).parameters
+    groups = {name: parameter.annotation for name, parameter in own.items() if is_dataclass(parameter.annotation)}
+
+    @functools.wraps(command)
+    def with_groups(**given):
+        made = {name: group(**{f.name: given.pop(f.name) for f in fields(group)}) for name, group in groups.items()}
+        return command(**given, **made)
+
+    options: list[inspect.Parameter] = []
+    for name, parameter in own.items():
+        one = [parameter] if name not in groups else inspect.signature(groups[name], eval_str=True).parameters.values()
+        options += [option.replace(kind=inspect.Parameter.KEYWORD_ONLY) for option in one]
+    with_groups.__signature__ = inspect.Signature(options)
+    with_groups.__annotations__ = {option.name: option.annotation for option in options}
+    return with_groups
 
 
 def merge_settings(
@@ -182,12 +197,16 @@ def memory_limits(text: str | None) -> dict[int | str, str] | None:
     return limits
 
 
-def load_model(model: str, device: str | None, **options) -> VideoLLM:
-    """The model, without a word from the libraries that load it; see `loading.LoadingOptions` for the options.
+def load_model(given: Loading, rope_factor: float | None = None) -> VideoLLM:
+    """The model, without a word from the libraries that load it; ``rope_factor`` where the options give none.
 
     Raises:
         ValueError: (`ModelError`) in one sentence if it can't be loaded.
     """
+    loading = asdict(given)
+    model = loading.pop("model")
+    loading["max_memory"] = memory_limits(given.max_memory)
+    loading["rope_factor"] = given.rope_factor or rope_factor
     from huggingface_hub.utils import logging as hub_logging
     from transformers.utils import logging
 
@@ -197,33 +216,32 @@ def load_model(model: str, device: str | None, **options) -> VideoLLM:
     logging.disable_progress_bar()
     hub_logging.set_verbosity_error()
     try:
-        return VideoLLM.load(model, device=device, **options)
+        return VideoLLM.load(model, **loading)
     except RuntimeError as error:  # torch, for a device it does not know or does not have
-        raise ModelError(f"The model can't be put on the device {device!r}; give cpu or cuda.") from error
+        raise ModelError(f"The model can't be put on the device {given.device!r}; give cpu or cuda.") from error
 
 
 def prepare(
-    progress: Progress, video: str, num_frames: int | None, model: str, preset: str | None, merge: dict, loading: dict
+    progress: Progress, video: str, num_frames: int | None, merging: Merging, loading: Loading, **rest
 ) -> tuple[VideoClip, VideoLLM, MergeSettings]:
     """Everything that both command lines do before they part: settings checked, video read, model loaded.
 
     Args:
-        merge: options of `merge_settings`, None where they were not given.
-        loading: options of `loading.LoadingOptions`; ``max_memory`` as text.
+        rest: settings that only one of them offers, None where they were not given.
 
     Raises:
         ValueError: for bad input of any kind, in one sentence.
     """
-    found = published(preset, model)
-    settings = merge_settings(model, preset=found, **merge)
-    factor = loading["rope_factor"] or (found.rope_factor if found else None)
-    loading = loading | {"max_memory": memory_limits(loading["max_memory"]), "rope_factor": factor}
+    merge = asdict(merging) | rest
+    found = published(merge.pop("preset"), loading.model)
+    settings = merge_settings(loading.model, preset=found, **merge)
+    memory_limits(loading.max_memory)  # refused before the video is read
     from .comparison import settings_used
 
     progress.checking("reading the video")
     clip = open_video(video, num_frames, found)
     progress.checking("loading the model")
-    llm = load_model(model, **loading)
+    llm = load_model(loading, found.rope_factor if found else None)
     llm.family.check_merge_layer(llm.model, settings_used(llm, settings).merge_layer)
     return clip, llm, settings
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sttm_core import command_line as options
-from sttm_core.command_line import DEFAULT_MODEL, Progress, prepare, quiet_stdout, run
+from sttm_core.command_line import Progress, prepare, quiet_stdout, run
 
 if TYPE_CHECKING:
     from sttm_core import MergePlan
@@ -47,6 +47,7 @@ def commands() -> None:
 
 
 @app.command()
+@options.grouped
 def render(
     video: options.Video,
     out: Out,
@@ -54,35 +55,17 @@ def render(
     columns: Columns = 4,
     fps: Fps = 2.0,
     num_frames: options.NumFrames = None,
-    tau_spatial: options.TauSpatial = None,
-    tau_temporal: options.TauTemporal = None,
-    retention: options.Retention = None,
-    preset: options.Preset = None,
-    rules: options.Rules = None,
-    merge_layer: options.MergeLayer = None,
-    root_level: options.RootLevel = 1,
-    model: options.Model = DEFAULT_MODEL,
-    device: options.Device = None,
-    dtype: options.Dtype = None,
-    device_map: options.DeviceMap = None,
-    max_memory: options.MaxMemory = None,
-    attention: options.Attention = "sdpa",
-    load_in_4bit: options.LoadIn4Bit = False,
-    load_in_8bit: options.LoadIn8Bit = False,
-    rope_factor: options.RopeFactor = None,
+    *,
+    merging: options.Merging,
+    loading: options.Loading,
 ) -> None:
     """Draw a video's merge plan on its frames."""
     check_out(out)
     check_fps(fps)
     with quiet_stdout(), Progress() as progress:
-        merge = {"tau_spatial": tau_spatial, "tau_temporal": tau_temporal, "retention": retention, "rules": rules}
-        merge |= {"merge_layer": merge_layer, "root_level": root_level}
-        loading = {"device": device, "dtype": dtype, "device_map": device_map, "max_memory": max_memory}
-        loading |= {"attention": attention, "load_in_4bit": load_in_4bit, "load_in_8bit": load_in_8bit}
-        loading["rope_factor"] = rope_factor
-        clip, llm, settings = prepare(progress, video, num_frames, model, preset, merge, loading)
+        clip, llm, settings = prepare(progress, video, num_frames, merging, loading)
         progress.working(f"encoding {clip.num_frames} frames")
-        plan = settings.plan(llm.encode(clip, merge_layer=settings.merge_layer, root_level=root_level))
+        plan = settings.plan(llm.encode(clip, merge_layer=settings.merge_layer, root_level=settings.root_level))
         progress.working(f"drawing {out.name}")
         draw(clip, plan, overlay, out, columns, fps)
     print(
