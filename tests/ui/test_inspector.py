@@ -79,7 +79,7 @@ def test_pin_a_chain_and_follow_it(page, data):
     page.mouse.click(*patch_centre(page, y, x))
     card = page.locator('[data-card="current"]')
     frames = int(plan.frame_spans[token])
-    assert f"Chain of {frames} frames" in card.inner_text()
+    expect(card).to_contain_text(f"Chain of {frames} frames")  # drawn with the next picture
     assert f"{len(plan.members(token))} members" in card.inner_text()
     card.get_by_role("button", name="Pin").click()
     page.keyboard.press("Escape")

@@ -46,3 +46,4 @@ const HEAT_PIXELS = Uint32Array.from({ length: 256 }, (_, i) => {
 });
 
 export const HEAT_GRADIENT = `linear-gradient(90deg, ${PALETTE.heat.join(", ")})`;
+export const CHAIN_GRADIENT = `conic-gradient(${PALETTE.chains.join(", ")})`;

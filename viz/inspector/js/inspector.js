@@ -267,7 +267,6 @@ export class Inspector {
       this.rival.run(state.tauSpatial, state.tauTemporal, state.rules === "paper" ? "as_released" : "paper");
     }
     this.painter.other = state.on.difference ? this.rival : null;
-    this.painter.measure();
     this.stale.plan = false;
     this._emit("plan", this.planner);
   }

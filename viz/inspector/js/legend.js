@@ -1,6 +1,6 @@
 // What the colours in the picture mean, for the overlays that are on.
 
-import { HEAT_GRADIENT, OTHER_BOXES, OTHER_CHAIN, levelColour } from "./colours.js";
+import { CHAIN_GRADIENT, HEAT_GRADIENT, OTHER_BOXES, OTHER_CHAIN, levelColour } from "./colours.js";
 import { make, plural } from "./dom.js";
 
 export class Legend {
@@ -10,7 +10,7 @@ export class Legend {
   }
 
   update(video, state, painter) {
-    const key = [video.levels, state.rules, painter.other?.tokens, painter.mostPatches, JSON.stringify(state.on)].join();
+    const key = [video.levels, state.rules, painter.other?.tokens, painter.heatLimit, JSON.stringify(state.on)].join();
     if (key === this.key) return;
     this.key = key;
     this.element.replaceChildren(...this._items(video, state, painter));
@@ -23,8 +23,8 @@ export class Legend {
     };
     if (on.outlines) for (let l = 0; l < video.levels; l++) item(levelColour(l), `level ${l}: ${2 ** l}\u00d7${2 ** l}`);
     if (on.ghost) item("#14171c8f", "merged into another frame");
-    if (on.chains) item("conic-gradient(#e69f00, #56b4e9, #009e73, #cc79a7)", "one colour a chain");
-    if (on.heat) item(HEAT_GRADIENT, `1 to ${plural(painter.mostPatches, "patch")} a token`, "swatch wide");
+    if (on.chains) item(CHAIN_GRADIENT, "one colour a chain");
+    if (on.heat) item(HEAT_GRADIENT, `1 to ${plural(painter.heatLimit, "patch")} a token`, "swatch wide");
     if (on.difference && painter.other) {
       item(OTHER_BOXES, "other boxes");
       item(OTHER_CHAIN, "other chain");

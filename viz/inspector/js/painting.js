@@ -8,6 +8,8 @@ export class Painter {
   constructor(video, planner) {
     this.video = video;
     this.planner = planner;
+    this.heatLimit = Math.max(...video.area) * video.frames; // no chain leaves its root cell (overlay.heat_limit)
+    this.heatScale = Math.log(Math.max(2, this.heatLimit));
     this.other = null; // planner with the other rules, while the difference is shown
     this.grid = document.createElement("canvas");
     this.grid.width = video.width;
@@ -80,7 +82,7 @@ export class Painter {
   }
 
   _heat(frame, token) {
-    return heatPixel(Math.log2(this.planner.patchCount[token]) / this.heatScale);
+    return heatPixel(Math.log(this.planner.patchCount[token]) / this.heatScale);
   }
 
   _chains(frame, token) {
@@ -94,17 +96,6 @@ export class Painter {
     const theirs = other.first[other.token[other.rank[cell]]];
     const same = planner.nodeFrame[mine] === other.nodeFrame[theirs] && planner.nodeId[mine] === other.nodeId[theirs];
     return same ? 0 : OTHER_CHAIN_PIXEL;
-  }
-
-  // patches of the token that stands for most, on a log scale
-  get heatScale() {
-    return Math.log2(Math.max(2, this.mostPatches));
-  }
-
-  measure() {
-    const { patchCount, tokens } = this.planner;
-    this.mostPatches = 1;
-    for (let k = 0; k < tokens; k++) if (patchCount[k] > this.mostPatches) this.mostPatches = patchCount[k];
   }
 
   // one path a level; with ghosts, boxes that are merged into another frame are faint
