@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from playwright.sync_api import expect
 
 from sttm_core import similarity_tables
 from tests.ui.inspected import GET, inspector_data, patch_features, scene, state, tables_of, until, write_page
