@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 from transformers import DynamicCache
+from transformers.cache_utils import DynamicLayer
 
 RotaryEmbeddings = tuple[torch.Tensor, torch.Tensor]  # cos, sin: [..., N, head_dim]
 
@@ -44,10 +45,13 @@ class KVCache:
         return KVCache(self.keys + other.keys, self.values + other.values)
 
     def grow(self) -> DynamicCache:
-        """A cache that starts from this prefix and can be appended to."""
+        """A cache that starts from this prefix: it shares its tensors until it is appended to, which copies."""
         cache = DynamicCache()
-        for index, (keys, values) in enumerate(self):
-            cache.update(keys, values, index)
+        for keys, values in self:
+            layer = DynamicLayer()
+            layer.lazy_initialization(keys, values)
+            layer.keys, layer.values = keys, values
+            cache.layers.append(layer)
         return cache
 
 

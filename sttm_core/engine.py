@@ -9,6 +9,7 @@ from functools import cached_property
 
 import torch
 from transformers import DynamicCache
+from transformers.modeling_layers import GradientCheckpointingLayer
 
 from .decoder import KVCache, run_layers
 from .estimate import Estimate, estimate_memory, free_memory, in_words
@@ -20,6 +21,7 @@ from .plan import MergePlan
 from .positions import check_rule
 from .records import Answer, EncodedVideo, Prefix
 from .timing import Stopwatch, Timings, peak_memory, synchronizer
+from .upload import frames_on
 from .video import VideoClip
 
 DEFAULT_NEW_TOKENS = 128
@@ -36,6 +38,7 @@ class VideoLLM:
     ) -> None:
         self.model, self.processor, self.family, self.name = model, processor, family, name
         self.frame_tokens = family.check_frame_tokens(frame_tokens)
+        family.prepare(model)
         self.decoder = family.decoder(model)
         self.device = self.decoder.embed_tokens.weight.device
         if self.device.type == "meta":  # offloaded weights: inputs go to the device that runs them
@@ -74,6 +77,15 @@ class VideoLLM:
     def default_merge_layer(self) -> int:
         """Layer index 2, as in the paper's 7B models, unless this model needs another."""
         return self.family.default_merge_layer(self.model)
+
+    def compile_vision(self) -> None:
+        """Compile the vision encoder's layers with `torch.compile`, which pays when many videos are encoded.
+
+        Compiling happens while the first video is encoded, and again for another number of frames.
+        """
+        for layer in self.family.vision(self.model).modules():
+            if isinstance(layer, GradientCheckpointingLayer):  # what transformers builds every encoder's layers from
+                layer.forward = torch.compile(layer.forward)
 
     def estimate(
         self,
@@ -117,15 +129,15 @@ class VideoLLM:
         with self._exclusive(f"encoding {clip.num_frames} frames"):
             watch = Stopwatch(self.synchronize)
             started = watch.last
-            inputs = self._on_device(
-                self.family.inputs(self.processor, text, clip.frames, clip.times, self.frame_tokens)
-            )
+            frames = frames_on(self.device, clip.frames)
+            inputs = self.family.inputs(self.processor, text, frames, clip.times, self.frame_tokens)
             layout = self.family.layout(self.model, inputs)
+            inputs, frames = self._on_device(inputs), None
+            preprocess_s = watch.lap()
             with stop_before_layer(self.decoder, layer, self.synchronize) as arrival:
                 self.model(**inputs, past_key_values=cache, use_cache=True, logits_to_keep=1)
             watch.lap()
             following = self.family.next_position(self.model, inputs, arrival.position_ids)
-        vision_s = arrival.decoder_started - started
         return EncodedVideo(
             clip=clip,
             model_name=self.name,
@@ -134,7 +146,8 @@ class VideoLLM:
             positions=Positions(arrival.embeddings, following),
             early=KVCache.of(cache),
             merge_layer=layer,
-            vision_s=vision_s,
+            preprocess_s=preprocess_s,
+            vision_s=arrival.decoder_started - started,
             early_s=watch.last - arrival.decoder_started,
             root_level=root_level,
         )

@@ -30,6 +30,7 @@ class EncodedVideo:
         positions: rotary positions of the S tokens.
         early: KV cache of the layers before ``merge_layer``.
         vision_s, early_s: seconds in vision encoder (with preprocessing and projector) and in the early layers.
+        preprocess_s: the part of ``vision_s`` before the encoder: upload, resizing, normalising, tokenising.
     """
 
     clip: VideoClip
@@ -42,6 +43,7 @@ class EncodedVideo:
     vision_s: float
     early_s: float
     root_level: int = 1
+    preprocess_s: float = 0.0
     lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     @cached_property

@@ -73,6 +73,13 @@ class Family:
         """What turns text and frames into inputs of ``model``."""
         return AutoProcessor.from_pretrained(path_or_id)
 
+    def vision(self, model: nn.Module) -> nn.Module:
+        """The vision encoder."""
+        return model.model.vision_tower
+
+    def prepare(self, model: nn.Module) -> None:
+        """Settings of the loaded model that make it faster and change nothing else."""
+
     def decoder(self, model: nn.Module) -> nn.Module:
         """The text decoder: has ``layers``, ``norm``, ``rotary_emb`` and ``embed_tokens``."""
         return model.model.language_model
@@ -115,14 +122,17 @@ class Family:
             raise ValueError(f"the chat template of this model places no {end!r} in the prompt.")
         return head + found, tail
 
-    def video_options(self, processor, frames: np.ndarray, times: np.ndarray, frame_tokens: int | None) -> dict:
+    def video_options(self, processor, frames: torch.Tensor, times: np.ndarray, frame_tokens: int | None) -> dict:
         """What the processor is told about the video beside its frames."""
         return {"do_sample_frames": False}
 
     def inputs(
-        self, processor, text: str, frames: np.ndarray, times: np.ndarray, frame_tokens: int | None = None
+        self, processor, text: str, frames: torch.Tensor, times: np.ndarray, frame_tokens: int | None = None
     ) -> dict[str, torch.Tensor]:
-        """Model inputs for ``text`` (a prompt or its prefix) and frames ``[T, H, W, 3]`` uint8 at ``times`` seconds."""
+        """Model inputs for ``text`` (a prompt or its prefix) and frames ``[T, 3, H, W]`` uint8 at ``times`` seconds.
+
+        Pixels are resized and normalised where ``frames`` are.
+        """
         options = self.video_options(processor, frames, times, frame_tokens)
         options = {"videos": [frames]} | options
         made = processor(text=text, return_tensors="pt", **options)
@@ -160,6 +170,15 @@ def places_of(ids: torch.Tensor, token: int, shape: tuple[int, int, int]) -> Vid
     """The layout of a prompt ``ids [1, S]`` in which the first T*H*W tokens with number ``token`` are the patches."""
     places = (ids[0] == token).nonzero().squeeze(1)
     return VideoLayout(places[: shape[0] * shape[1] * shape[2]].view(shape), ids.shape[1])
+
+
+def repeated(ids: torch.Tensor, token: int, count: int) -> torch.Tensor:
+    """``ids [1, S]`` with the first ``token`` in it repeated ``count`` times.
+
+    Equal to tokenising text in which the placeholder stands ``count`` times, without reading thousands of them.
+    """
+    first = int((ids[0] == token).nonzero()[0])
+    return torch.cat([ids[:, :first], ids.new_full((1, count), token), ids[:, first + 1 :]], dim=1)
 
 
 def metadata(times: np.ndarray) -> VideoMetadata:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import nn
 from transformers import (
@@ -25,7 +24,7 @@ from transformers import (
 )
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
-from .base import Family, VideoLayout
+from .base import Family, VideoLayout, repeated
 
 NEWLINES = ("no_token", "one_token", "frame", "grid")
 POOLINGS = ("average", "max", "bilinear")
@@ -109,14 +108,14 @@ class LlavaVideoProcessor:
     config: LlavaOnevisionConfig
     video_token: str = VIDEO_TOKEN
 
-    def __call__(self, text: str, videos: list[np.ndarray], return_tensors: str = "pt", **options) -> dict:
+    def __call__(self, text: str, videos: list[torch.Tensor], return_tensors: str = "pt", **options) -> dict:
         """``input_ids``, ``attention_mask`` and ``pixel_values_videos [1, T, 3, H, W]``."""
         frames, side = len(videos[0]), token_side(self.config)
         tokens = frames * side * side + newline_runs(self.config, frames)
-        expanded = text.replace(self.video_token, self.video_token * tokens, 1)
-        made = self.tokenizer(expanded, return_tensors=return_tensors)
+        ids = self.tokenizer(text, return_tensors=return_tensors)["input_ids"]
+        ids = repeated(ids, self.config.video_token_index, tokens)
         pixels = self.video_processor(videos, return_tensors=return_tensors, **options)
-        return {"input_ids": made["input_ids"], "attention_mask": made["attention_mask"], **pixels}
+        return {"input_ids": ids, "attention_mask": torch.ones_like(ids), **pixels}
 
 
 class LlavaVideo(Family):

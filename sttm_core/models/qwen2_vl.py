@@ -9,6 +9,7 @@ import torch
 from torch import nn
 from transformers.models.qwen2_vl.image_processing_qwen2_vl import smart_resize
 
+from .. import packed_attention
 from .base import Family, VideoLayout, places_of
 
 
@@ -20,10 +21,19 @@ class Qwen2VL(Family):
     position_axes = 3
     frame_tokens = 768  # VIDEO_MAX_PIXELS of qwen-vl-utils: 768 * 28 * 28 pixels a frame
 
+    def vision(self, model: nn.Module) -> nn.Module:
+        return model.model.visual
+
+    def prepare(self, model: nn.Module) -> None:
+        """One attention call for all frames or windows, where transformers would make one for each."""
+        vision = model.config.vision_config
+        if vision._attn_implementation == "sdpa":
+            vision._attn_implementation = packed_attention.NAME
+
     def video_end(self, processor) -> str:
         return "<|vision_end|>"
 
-    def video_options(self, processor, frames: np.ndarray, times: np.ndarray, frame_tokens: int | None) -> dict:
+    def video_options(self, processor, frames: torch.Tensor, times: np.ndarray, frame_tokens: int | None) -> dict:
         video = processor.video_processor
         lowest, highest = self.pixel_range(video, len(frames), frame_tokens)
         options = {"do_sample_frames": False, "size": {"shortest_edge": lowest, "longest_edge": highest}}

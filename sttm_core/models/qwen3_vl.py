@@ -32,10 +32,10 @@ class Qwen3VL(Qwen25VL):
         return lowest, max(lowest, frame_tokens * token_pixels(video_processor) ** 2 * num_frames)
 
     def inputs(
-        self, processor, text: str, frames: np.ndarray, times: np.ndarray, frame_tokens: int | None = None
+        self, processor, text: str, frames: torch.Tensor, times: np.ndarray, frame_tokens: int | None = None
     ) -> dict[str, torch.Tensor]:
         if len(frames) < TEMPORAL_PATCH:  # this processor refuses a single frame, the others repeat it
-            frames = frames.repeat(TEMPORAL_PATCH, axis=0)
+            frames = frames.expand(TEMPORAL_PATCH, -1, -1, -1)
         return super().inputs(processor, text, frames, times, frame_tokens)
 
     def resized(self, num_frames: int, size: tuple[int, int], factor: int, pixels: tuple[int, int]) -> tuple[int, int]:

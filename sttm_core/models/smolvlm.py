@@ -18,10 +18,13 @@ class SmolVLM(Family):
     title = "SmolVLM2"
     hub_ids = ("HuggingFaceTB/SmolVLM2-500M-Video-Instruct", "HuggingFaceTB/SmolVLM2-2.2B-Instruct")
 
+    def vision(self, model: nn.Module) -> nn.Module:
+        return model.model.vision_model
+
     def decoder(self, model: nn.Module) -> nn.Module:
         return model.model.text_model
 
-    def video_options(self, processor, frames: np.ndarray, times: np.ndarray, frame_tokens: int | None) -> dict:
+    def video_options(self, processor, frames: torch.Tensor, times: np.ndarray, frame_tokens: int | None) -> dict:
         return {"videos": [[frames]], "do_sample_frames": False, "video_metadata": [metadata(times)]}
 
     def parts(self, processor, question: str) -> tuple[str, str]:
@@ -29,7 +32,7 @@ class SmolVLM(Family):
         return head, OUTRO + tail
 
     def inputs(
-        self, processor, text: str, frames: np.ndarray, times: np.ndarray, frame_tokens: int | None = None
+        self, processor, text: str, frames: torch.Tensor, times: np.ndarray, frame_tokens: int | None = None
     ) -> dict[str, torch.Tensor]:
         made = super().inputs(processor, text, frames, times, frame_tokens)
         end = processor.tokenizer.convert_tokens_to_ids(processor.fake_image_token)

@@ -11,6 +11,7 @@ from safetensors.torch import save_file
 
 from sttm_core.engine import ModelError, VideoLLM
 from sttm_core.models.llava_video import LlavaVideoForConditionalGeneration, onevision_config
+from sttm_core.upload import frames_on
 from tests.core import by_hand
 from tests.core.tiny import LAYERS, clip, shuffled, text_config, tokenizer
 from tests.core.videos import safe_threshold
@@ -121,7 +122,8 @@ def expected_rows(features: torch.Tensor, mark: torch.Tensor, newline: str) -> l
 def test_pooling_and_newlines(folder, tmp_path, newline, pooling):
     write_original(tmp_path, mm_spatial_pool_mode=pooling)
     llm, shown = load(tmp_path, newline=newline), clip(3)
-    inputs = llm.family.inputs(llm.processor, llm.family.parts(llm.processor, "?")[0], shown.frames, shown.times)
+    frames, prompt = frames_on(llm.device, shown.frames), llm.family.parts(llm.processor, "?")[0]
+    inputs = llm.family.inputs(llm.processor, prompt, frames, shown.times)
     with torch.no_grad():
         features = frame_features(llm, inputs["pixel_values_videos"], pooling)
         rows = expected_rows(features, llm.model.model.image_newline, newline or "no_token")
