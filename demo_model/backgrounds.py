@@ -7,6 +7,8 @@ zoom find pixels beyond its border.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch.nn.functional import affine_grid, grid_sample, interpolate
@@ -92,6 +94,60 @@ def film(fields: torch.Tensor, path: torch.Tensor, height: int, width: int) -> t
     grid = affine_grid(path.flatten(0, 1), [batch * frames, 3, height, width], align_corners=False)
     views = grid_sample(fields.flatten(0, 1), grid, padding_mode="reflection", align_corners=False)
     return views.view(batch, frames, 3, height, width)
+
+
+@dataclass(frozen=True)
+class Footage:
+    """Real clips on the device that draws.
+
+    Attributes:
+        frames: [N, 3, h, w] uint8, all frames of all clips.
+        first, length: [K] where each clip starts, and its frames.
+    """
+
+    frames: torch.Tensor
+    first: torch.Tensor
+    length: torch.Tensor
+
+    @classmethod
+    def of(cls, clips: Sequence[torch.Tensor], device: torch.device | str = "cpu") -> Footage:
+        """From clips [F, 3, h, w] uint8 of one size.
+
+        Raises:
+            ValueError: there are none, or their sizes differ.
+        """
+        sizes = {tuple(clip.shape[1:]) for clip in clips}
+        if len(sizes) != 1:
+            raise ValueError(f"Footage must be clips of one size; got {sorted(sizes) or 'none'}.")
+        length = torch.tensor([len(clip) for clip in clips])
+        return cls(torch.cat(list(clips)).to(device), (length.cumsum(0) - length).to(device), length.to(device))
+
+
+def footage_views(generator: torch.Generator, footage: Footage, path: torch.Tensor, side: int) -> torch.Tensor:
+    """Pieces of real clips at random place, size, speed and tint, mirrored or not, under a moving camera.
+
+    Args:
+        path: [B, T, 2, 3] of ``camera_path``.
+        side: of the result in pixels.
+
+    Returns:
+        [B, T, 3, side, side] in 0..1.
+    """
+    batch, frames = path.shape[:2]
+    pick = (uniform(generator, batch) * len(footage.length)).long()
+    first, length = footage.first[pick][:, None], footage.length[pick][:, None]  # [B, 1]
+    step = 1 + (uniform(generator, batch, 1) * 3).long()
+    start = (uniform(generator, batch, 1) * length).long()
+    turn = (start + step * torch.arange(frames, device=path.device)) % (2 * length)
+    order = first + torch.where(turn < length, turn, 2 * length - 1 - turn)  # forth and back
+    crop = uniform(generator, batch, 1, 1, low=0.45, high=1.0)
+    shift = uniform(generator, batch, 1, 2, low=-1.0) * (1 - crop)
+    mirror = (uniform(generator, batch, 1, 1) < 0.5) * -2.0 + 1
+    size = torch.cat([crop * mirror, crop], dim=-1)  # [B, 1, 2] of (x, y)
+    path = torch.cat([path[..., :2] * size[..., None], path[..., 2:] * size[..., None] + shift[..., None]], dim=-1)
+    views = film(footage.frames[order].float() / 255, path, side, side)
+    tint = uniform(generator, batch, 1, 3, 1, 1, low=0.75, high=1.15)
+    return (views * tint).clamp(0, 1)
 
 
 def flicker(generator: torch.Generator, clips: torch.Tensor, strength: float) -> torch.Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -13,6 +13,8 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from demo_model import backgrounds
 from demo_model.atlas import Atlas, load_atlas
+from demo_model.backgrounds import Footage
+from demo_model.manners import Manners
 from demo_model.questions import SLOTS, slots_of
 from demo_model.render import Sprites, draw_sprites
 from demo_model.scene import sprites_of
@@ -56,15 +58,18 @@ def make_batch(
     tokenizer: Tokenizer,
     atlas: Atlas,
     held_out_wordings: bool = False,
+    kinds: Collection[str] = (),
+    manners: Manners | None = None,
 ) -> Batch:
-    """A batch from its seed alone, the same on every machine."""
+    """A batch from its seed alone, the same on every machine; with ``kinds``, every clip is asked one of these."""
     rng = random.Random(seed)
-    scenes = [random_scene(rng, frames, atlas, rules) for _ in range(clips)]
-    cuts = [rng.randint(1, frames - 1) if frames > 3 and rng.random() < CUTS else frames for _ in scenes]
-    slots = [
-        slots_of(scene, rng, SLOTS, held_out_wordings, cut=cut < frames)
-        for scene, cut in zip(scenes, cuts, strict=True)
-    ]
+    scenes, cuts, slots = [], [], []
+    while len(scenes) < clips:
+        scene = random_scene(rng, frames, atlas, rules)
+        cut = rng.randint(1, frames - 1) if frames > 3 and rng.random() < CUTS else frames
+        asked = slots_of(scene, rng, SLOTS, held_out_wordings, cut < frames, manners)
+        if not kinds or any(slot.kind in kinds for slot in asked):
+            scenes.append(scene), cuts.append(cut), slots.append(asked)
     sprites = sprites_of(scenes, atlas)
     labels = labels_of(scenes, sprites.texture.shape[1])
     packed = pack_slots(slots, tokenizer, SLOT_TOKENS, SLOTS)
@@ -80,12 +85,21 @@ class Batches(IterableDataset):
         cycle: (frames, clips) of one step after the other, over and over.
         rules: of the scenes.
         tokenizer: as its JSON.
+        rank, ranks: which of how many devices that train together; each draws its own clips.
     """
 
     def __init__(
-        self, seed: int, first: int, cycle: tuple[tuple[int, int], ...], rules: StoryRules, tokenizer: str
+        self,
+        seed: int,
+        first: int,
+        cycle: tuple[tuple[int, int], ...],
+        rules: StoryRules,
+        tokenizer: str,
+        rank: int = 0,
+        ranks: int = 1,
     ) -> None:
         self.seed, self.first, self.cycle, self.rules, self.tokenizer = seed, first, cycle, rules, tokenizer
+        self.rank, self.ranks = rank, ranks
 
     def __iter__(self) -> Iterator[Batch]:
         torch.set_num_threads(1)
@@ -94,12 +108,13 @@ class Batches(IterableDataset):
         tokenizer, atlas = Tokenizer.from_str(self.tokenizer), load_atlas()
         for step in itertools.count(self.first + turn, workers):
             frames, clips = self.cycle[step % len(self.cycle)]
-            yield make_batch(step_seed(self.seed, step), clips, frames, self.rules, tokenizer, atlas)
+            draw = step * self.ranks + self.rank
+            yield make_batch(step_seed(self.seed, draw), clips, frames, self.rules, tokenizer, atlas)
 
 
-def step_seed(seed: int, step: int) -> int:
-    """Seed of a training step. Held-out sets use odd seeds, training even ones."""
-    return 2 * random.Random(f"{seed}/{step}").getrandbits(40)
+def step_seed(seed: int, draw: int) -> int:
+    """Seed of a batch. Held-out sets use odd seeds, training even ones."""
+    return 2 * random.Random(f"{seed}/{draw}").getrandbits(40)
 
 
 def loader(batches: Batches, workers: int) -> DataLoader:
@@ -108,7 +123,7 @@ def loader(batches: Batches, workers: int) -> DataLoader:
 
 
 def draw_batch(
-    batch: Batch, frames: int, side: int, atlas: Atlas, footage: Sequence[torch.Tensor] = ()
+    batch: Batch, frames: int, side: int, atlas: Atlas, footage: Footage | None = None
 ) -> torch.Tensor:
     """Draw the clips of a batch.
 
@@ -117,7 +132,7 @@ def draw_batch(
         frames: T.
         side: of the picture in pixels.
         atlas: on the same device.
-        footage: real clips [F, 3, h, w] uint8; needed only where a scene asks for "footage".
+        footage: on the same device; needed only where a scene asks for "footage".
 
     Returns:
         [B, T, 3, side, side] float32 in 0..1.
@@ -130,7 +145,11 @@ def draw_batch(
     motion = backgrounds.uniform(generator, len(fields)) * (backgrounds.uniform(generator, len(fields)) < 0.8)
     path = backgrounds.camera_path(generator, len(fields), frames, motion)
     clips = backgrounds.film(fields, path, side, side)
-    clips = _with_footage(generator, clips, batch.labels.background, path, footage)
+    wanted = (batch.labels.background == BACKGROUNDS.index("footage")).nonzero().flatten()
+    if len(wanted):
+        if footage is None:
+            raise ValueError("A scene asks for real footage: pass --footage, or leave it out of the rules.")
+        clips = clips.index_copy(0, wanted, backgrounds.footage_views(generator, footage, path[wanted], side))
     later = torch.arange(frames, device=clips.device)[None] >= batch.cut[:, None]  # [B, T]
     clips = torch.where(later[..., None, None, None], clips.roll(1, 0), clips)
     clips = backgrounds.flicker(generator, clips, 0.06)
@@ -146,27 +165,3 @@ def _fields(generator: torch.Generator, kinds: torch.Tensor, side: int) -> torch
     drawn = [field(generator, len(kinds), size, size) for field in backgrounds.FIELDS.values()]
     choice = kinds.clamp(max=len(drawn) - 1)
     return torch.stack(drawn)[choice, torch.arange(len(kinds), device=kinds.device)]
-
-
-def _with_footage(
-    generator: torch.Generator, clips: torch.Tensor, kinds: torch.Tensor, path: torch.Tensor, footage
-) -> torch.Tensor:
-    """Put pieces of real clips, at random speed and place, where the background is "footage"."""
-    wanted = (kinds == BACKGROUNDS.index("footage")).nonzero().flatten().tolist()
-    if not wanted:
-        return clips
-    if not footage:
-        raise ValueError(
-            "A scene asks for real footage, but none was given; pass --footage or leave it out of the rules."
-        )
-    frames, side = clips.shape[1], clips.shape[-1]
-    clips = clips.clone()
-    for b in wanted:
-        pick, speed, start = torch.rand(3, generator=generator, device=clips.device).tolist()
-        source = footage[int(pick * len(footage))]
-        step = 1 + int(speed * 3)
-        order = [(int(start * len(source)) + i * step) % (2 * len(source)) for i in range(frames)]
-        order = [i if i < len(source) else 2 * len(source) - 1 - i for i in order]  # forth and back
-        views = source[order].to(clips.device).float()[None] / 255
-        clips[b] = backgrounds.film(views, path[b : b + 1], side, side)[0]
-    return clips

@@ -18,14 +18,17 @@ from tokenizers import Tokenizer
 from transformers import LlavaOnevisionForConditionalGeneration
 
 from demo_model.atlas import load_atlas
+from demo_model.backgrounds import Footage
 from demo_model.data import draw_batch, make_batch
+from demo_model.manners import TYPOS, Manners
 from demo_model.model import VideoModel
 from demo_model.questions import KINDS, SLOTS
 from demo_model.reduction import merged, pooled_space, random_tokens, uniform_frames
 from demo_model.sequence import IGNORED
 from demo_model.stories import StoryRules
+from demo_model.vocabulary import BACKGROUNDS
 
-FRAMES_A_BATCH = 64
+FRAMES_A_BATCH = {"cpu": 64, "cuda": 512}
 KEEPS = (0.5, 0.3, 0.2, 0.15, 0.1, 0.05)
 
 
@@ -80,6 +83,8 @@ def evaluate(
     reduction: Callable | None = None,
     held_out_wordings: bool = False,
     held_out_fonts: bool = False,
+    manners: Manners | None = None,
+    footage: Footage | None = None,
     log: Callable[[str], None] | None = None,
 ) -> dict:
     """Ask about held-out clips until every task has ``per_task`` questions.
@@ -91,22 +96,26 @@ def evaluate(
         seed: odd numbers only are drawn from, which training never uses.
         reduction: see ``reduction.py``; None for all tokens.
         held_out_wordings, held_out_fonts: ask and draw in ways that training never met.
+        manners: how the questions are typed; as in training by default.
+        footage: real clips behind a part of the scenes; without, all backgrounds are generated.
 
     Returns:
         ``tasks`` and ``overall`` with counts, accuracy and interval, and the share of video tokens kept.
     """
     device = model.before.device
     atlas, side = load_atlas(str(device)), model.model.config.vision_config.image_size
-    rules = StoryRules(side=side, held_out=held_out_fonts)
-    clips = max(1, FRAMES_A_BATCH // frames)
+    backgrounds = BACKGROUNDS if footage else StoryRules().backgrounds
+    rules = StoryRules(side=side, held_out=held_out_fonts, backgrounds=backgrounds)
+    clips = max(1, FRAMES_A_BATCH[device.type] // frames)
     tally: dict[str, list[int]] = defaultdict(lambda: [0, 0])
     kept, number = KeptShare(reduction), 0
     wanted = [kind for kind in KINDS if frames >= 4 or kind not in ("motion", "when", "order")]
-    while any(tally[kind][1] < per_task for kind in wanted):
-        batch = make_batch(held_out_seed(seed, number), clips, frames, rules, tokenizer, atlas, held_out_wordings)
+    while missing := [kind for kind in wanted if tally[kind][1] < per_task]:
+        seeds = held_out_seed(seed, number)
+        batch = make_batch(seeds, clips, frames, rules, tokenizer, atlas, held_out_wordings, missing, manners)
         batch = batch.to(device)
         with torch.no_grad():
-            pictures = draw_batch(batch, frames, side, atlas)
+            pictures = draw_batch(batch, frames, side, atlas, footage)
             outputs = model(pictures, batch.slots, kept if reduction else None)
         right = answered(outputs.logits, batch.slots.labels, batch.slots.slot, SLOTS)
         for kind, is_right in zip(batch.slots.kind.flatten().tolist(), right.flatten().tolist(), strict=True):
@@ -152,6 +161,7 @@ def write_evaluation(
     per_task: int,
     keeps: tuple[float, ...] = (),
     device: torch.device | str = "cpu",
+    footage: Footage | None = None,
     log: Callable[[str], None] = print,
 ) -> dict:
     """Evaluate an exported model and write the JSON that the model card is made of.
@@ -162,19 +172,32 @@ def write_evaluation(
         frames: clip lengths to report.
         per_task: questions of each task.
         keeps: retentions of the table of methods, at the first of ``frames``; none for no table.
+        footage: held-out real clips for a part of the backgrounds.
     """
     model, tokenizer = load_video_model(folder, device)
     weights = hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
-    report = {"weights_sha256": weights, "per_task": per_task, "seed": 1, "frames": {}, "methods": {}}
+    report = {"weights_sha256": weights, "per_task": per_task, "seed": 1, "footage": footage is not None}
+    first = frames[0]
+
+    def measured(title: str, count: int = first, **options) -> dict:
+        log(title)
+        return evaluate(model, tokenizer, count, per_task, footage=footage, log=log, **options)
+
+    def save() -> None:
+        target.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+
+    report["frames"] = {}
     for count in frames:
-        log(f"{count} frames")
-        report["frames"][str(count)] = evaluate(model, tokenizer, count, per_task, log=log)
-    report["paraphrases"] = evaluate(model, tokenizer, frames[0], per_task, held_out_wordings=True, log=log)
-    report["fonts"] = evaluate(model, tokenizer, frames[0], per_task, held_out_fonts=True, log=log)
-    for name, reduction in reductions(frames[0], model.grid, keeps, device).items():
-        log(name)
-        report["methods"][name] = evaluate(model, tokenizer, frames[0], per_task, reduction=reduction, log=log)
-    target.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+        report["frames"][str(count)] = measured(f"{count} frames", count)
+        save()
+    report["paraphrases"] = measured("wordings outside training", held_out_wordings=True)
+    report["typos"] = measured("a typo in every question", manners=TYPOS)
+    report["fonts"] = measured("fonts outside training", held_out_fonts=True)
+    report["methods"] = {}
+    for name, reduction in reductions(first, model.grid, keeps, device).items():
+        report["methods"][name] = measured(name, reduction=reduction)
+        save()
+    save()
     return report
 
 

@@ -111,7 +111,8 @@ def write_card(evaluation: Path, target: Path, facts: dict[str, str]) -> None:
     lines += [f"- {name}: {value}" for name, value in facts.items()]
     lines += [f"- Weights (SHA-256): `{report['weights_sha256']}`", "", "## Exact answers on held-out clips", ""]
     columns = {f"{count} frames": result for count, result in report["frames"].items()}
-    columns |= {"other wordings": report["paraphrases"], "other fonts": report["fonts"]}
+    columns |= {"other wordings": report["paraphrases"], "typos": report["typos"]}
+    columns |= {"other fonts": report["fonts"]}
     lines += ["| task | " + " | ".join(columns) + " |", "|---" * (len(columns) + 1) + "|"]
     tasks = [*next(iter(columns.values()))["tasks"], None]
     for task in tasks:

@@ -167,7 +167,7 @@ class VideoModel(nn.Module):
         super().__init__()
         self.model = model
         model.set_attn_implementation({"text_config": SLOT_ATTENTION})
-        self.layers = list(model.model.language_model.layers)
+        self.layers = self.plain_layers = list(model.model.language_model.layers)
         self.vision_layers = list(model.model.vision_tower.encoder.layers)
         if compile_layers:
             torch._dynamo.config.cache_size_limit = 64
@@ -225,7 +225,10 @@ class VideoModel(nn.Module):
         hidden = torch.cat([prefix.hidden, embed(slots.ids).to(prefix.hidden.dtype)], dim=1)
         mask, rotary = self._layout(prefix, slots, hidden)
         head, late_layer, late = len(self.before), len(self.layers) * 2 // 3, None
-        for number, layer in enumerate(self.layers):
+        layers = self.layers
+        if reduction is not None:  # their lengths vary, and each would be compiled anew
+            layers = self.layers[:MERGE_LAYER] + self.plain_layers[MERGE_LAYER:]
+        for number, layer in enumerate(layers):
             if number == MERGE_LAYER:
                 at_merge = hidden[:, head : head + count].reshape(patches.shape)
                 if reduction is not None:

@@ -56,10 +56,8 @@ def draw_sprites(background: torch.Tensor, sprites: Sprites, atlas: Atlas) -> to
     rim_colour = (sprites.colour.mean(-1, keepdim=True) < 0.5).to(frames.dtype).expand_as(sprites.colour)
     with_rim = sprites.visible & (sprites.outline > 0)[..., None]
     none = torch.zeros_like(sprites.outline)
-    for k in range(sprites.texture.shape[1]):
-        _paint(frames, sprites, atlas, k, with_rim[:, k], rim_colour[:, k], sprites.outline[:, k])
-    for k in range(sprites.texture.shape[1]):
-        _paint(frames, sprites, atlas, k, sprites.visible[:, k], sprites.colour[:, k], none[:, k])
+    _paint(frames, sprites, atlas, with_rim, rim_colour, sprites.outline)
+    _paint(frames, sprites, atlas, sprites.visible, sprites.colour, none)
     return frames
 
 
@@ -67,43 +65,77 @@ def _paint(
     frames: torch.Tensor,
     sprites: Sprites,
     atlas: Atlas,
-    k: int,
     shown: torch.Tensor,
     colour: torch.Tensor,
     grow: torch.Tensor,
 ) -> None:
-    """Blend sprite k into the frames where ``shown`` [B, T] holds, in place, grown by ``grow`` [B] cell sides."""
-    clip, frame = shown.nonzero(as_tuple=True)  # [n] each
-    if not len(clip):
-        return
+    """Blend the sprites into the frames in place, one k after the other, each k in all clips at once.
+
+    Args:
+        shown: [B, K, T] where to paint.
+        colour: [B, K, 3].
+        grow: [B, K] cell sides by which the figures grow.
+    """
     height, width = frames.shape[-2:]
-    centre, cell, stretch = sprites.centre[clip, k, frame], sprites.cell[clip, k], sprites.stretch[clip, k]
-    grid = cell_coordinates(centre, cell, stretch, height, width)
-    fields = atlas.fields[sprites.texture[clip, k]][:, None].to(frames.dtype)  # [n, 1, CELL, CELL]
-    distance = grid_sample(fields, grid, padding_mode="border", align_corners=False)  # [n, 1, H, W]
-    outside = (grid.abs().amax(-1) > 1)[:, None]
-    distance = distance.masked_fill(outside, -SPREAD)
-    pixels = (cell * height).view(-1, 1, 1, 1)
-    alpha = ((distance + grow[clip].view(-1, 1, 1, 1)) * pixels + 0.5).clamp(0, 1)
-    frames[clip, frame] = torch.lerp(frames[clip, frame], colour[clip][..., None, None].to(frames.dtype), alpha)
+    number, clip, frame = shown.transpose(0, 1).nonzero(as_tuple=True)  # [n] each, in the order of k
+    centre, cell, stretch = (v[clip, number] for v in (sprites.centre, sprites.cell, sprites.stretch))
+    centre = centre[torch.arange(len(frame), device=frame.device), frame]  # [n, 2]
+    colour, grow, fields = colour[clip, number], grow[clip, number], atlas.fields[sprites.texture[clip, number]]
+    sides = torch.stack([cell, cell * stretch], dim=-1) * height + 2
+    largest = sides.new_zeros(shown.shape[1], 2).scatter_reduce(0, number[:, None].expand(-1, 2), sides, "amax")
+    counts = torch.bincount(number, minlength=shown.shape[1])
+    start = 0
+    for count, tall, wide in torch.cat([counts[:, None], largest.long()], dim=1).tolist():
+        rows = slice(start, start + count)
+        start += count
+        if not count:
+            continue
+        y, x = (
+            _pixels(centre[rows, axis], size, length) for axis, size, length in ((0, tall, height), (1, wide, width))
+        )
+        grid = cell_coordinates(y, x, centre[rows], cell[rows], stretch[rows], height, width)
+        alpha = _coverage(fields[rows], grid, grow[rows], cell[rows] * height)  # [n, h, w]
+        places = (clip[rows, None, None], frame[rows, None, None], slice(None), y[:, :, None], x[:, None, :])
+        paint = colour[rows, None, None].to(frames.dtype)  # [n, 1, 1, 3]
+        frames[places] = torch.lerp(frames[places], paint, alpha[..., None])
+
+
+def _coverage(fields: torch.Tensor, grid: torch.Tensor, grow: torch.Tensor, pixels: torch.Tensor) -> torch.Tensor:
+    """[n, h, w] in 0..1: how far figures, grown by ``grow`` [n] cell sides of ``pixels`` [n], cover pixels ``grid``."""
+    distance = grid_sample(fields[:, None], grid, padding_mode="border", align_corners=False)[:, 0]
+    distance = distance.masked_fill(grid.abs().amax(-1) > 1, -SPREAD)
+    return ((distance + grow.view(-1, 1, 1)) * pixels.view(-1, 1, 1) + 0.5).clamp(0, 1)
+
+
+def _pixels(centre: torch.Tensor, size: int, length: int) -> torch.Tensor:
+    """[n, size] pixels around centres (fractions of ``length``), moved into the frame."""
+    size = min(size, length)
+    first = (centre * length - size / 2).floor().long().clamp(0, length - size)
+    return first[:, None] + torch.arange(size, device=centre.device)
 
 
 def cell_coordinates(
-    centre: torch.Tensor, cell: torch.Tensor, stretch: torch.Tensor, height: int, width: int
+    y: torch.Tensor,
+    x: torch.Tensor,
+    centre: torch.Tensor,
+    cell: torch.Tensor,
+    stretch: torch.Tensor,
+    height: int,
+    width: int,
 ) -> torch.Tensor:
-    """Where every pixel falls in a sprite's cell.
+    """Where pixels fall in a sprite's cell.
 
     Args:
+        y, x: [n, h] and [n, w] rows and columns of the frame.
         centre: [n, 2] (y, x) fractions of the frame.
         cell, stretch: [n] as in ``Sprites``.
 
     Returns:
-        [n, H, W, 2] (x, y); -1..1 inside the cell.
+        [n, h, w, 2] (x, y); -1..1 inside the cell.
     """
-    y = (torch.arange(height, device=centre.device) + 0.5) / height
-    x = (torch.arange(width, device=centre.device) + 0.5) / width
-    v = (y[None] - centre[:, :1]) * 2 / cell[:, None]  # [n, H]
-    u = (x[None] - centre[:, 1:]) * 2 / (cell * stretch)[:, None] * (width / height)  # [n, W]
+    down, right = (y + 0.5) / height, (x + 0.5) / width
+    v = (down - centre[:, :1]) * 2 / cell[:, None]  # [n, h]
+    u = (right - centre[:, 1:]) * 2 / (cell * stretch)[:, None] * (width / height)  # [n, w]
     return torch.stack(torch.broadcast_tensors(u[:, None, :], v[:, :, None]), dim=-1).to(torch.float32)
 
 

@@ -27,10 +27,10 @@ class Stage:
 
 
 STAGES = (
-    Stage("single frames", 38 / 546, ((1, 512),), answers=False),
-    Stage("4 frames", 140 / 546, ((4, 128),)),
-    Stage("4, 8, 16 frames", 165 / 546, ((4, 128), (8, 64), (16, 32))),
-    Stage("8, 16, 32 frames", 203 / 546, ((16, 32), (8, 64), (16, 32), (32, 16))),
+    Stage("single frames", 0.12, ((1, 512),), answers=False),
+    Stage("4 frames", 0.22, ((4, 128),)),
+    Stage("4, 8, 16 frames", 0.28, ((4, 128), (8, 64), (16, 32))),
+    Stage("8 to 64 frames", 0.38, ((16, 32), (8, 64), (32, 16), (16, 32), (64, 8))),
 )  # always 512 frames a step, so that the vision tower compiles once
 
 TINY_STAGES = (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from demo_model.atlas import HELD_OUT_FONTS, TRAIN_FONTS, Atlas
 from demo_model.scene import CAPITAL, Scene, Thing
@@ -11,6 +11,10 @@ from demo_model.vocabulary import BACKGROUNDS, CODE_CHARACTERS, COLOURS, DIRECTI
 
 MAX_COUNT = 8
 DOUBLES = 0.25  # share of clips in which two shapes have the same figure or the same colour
+TEXTS = (0.22, 0.5, 0.2, 0.08)  # shares of clips with 0 to 3 texts
+PAGES = 0.7  # share of single frames that are full of text, to learn reading from
+PAGE_LINES = (3, 7)
+FOOTAGE_SHARE = 4  # times as likely as each other background, where there is any
 
 
 @dataclass(frozen=True)
@@ -35,18 +39,21 @@ class StoryRules:
 
 
 def random_scene(rng: random.Random, frames: int, atlas: Atlas, rules: StoryRules) -> Scene:
-    """A scene with 0-2 texts and 0-4 shapes that flash, stay or move.
+    """A scene with 0-3 texts and 0-4 shapes that flash, stay or move; many single frames are pages of text.
 
     Texts and moving shapes have rows or columns of the 3x3 grid to themselves, so that nothing hides a needle for long.
     """
-    background = rng.choice(rules.backgrounds)
+    background = rng.choices(rules.backgrounds, [FOOTAGE_SHARE if b == "footage" else 1 for b in rules.backgrounds])[0]
     if not rules.needles or rng.random() < 0.03:
         return Scene(frames, background, ())
+    if frames == 1 and rng.random() < PAGES:
+        return Scene(frames, background, _page(rng, atlas, rules))
     rows, columns = rng.sample(range(3), 3), rng.sample(range(3), 3)
     texts = []
-    for _ in range(rng.choices((0, 1, 2), (0.25, 0.55, 0.2))[0]):
-        texts.append(_random_text(rng, frames, rows.pop(), atlas, rules))
-    looks = _looks(rng, rng.choices((0, 1, 2, 3, 4), (0.08, 0.2, 0.32, 0.25, 0.15))[0])
+    for _ in range(rng.choices(range(len(TEXTS)), TEXTS)[0]):
+        height = (rows.pop() + rng.uniform(0.35, 0.65)) / 3
+        texts.append(_random_text(rng, frames, height, atlas, rules))
+    looks = _looks(rng, rng.choices((0, 1, 2, 3, 4), (0.08, 0.2, 0.32, 0.25, 0.15))[0]) if rows else []
     shapes = []
     if looks and frames > 2 and rng.random() < 0.35:
         shapes.append(_moving_shape(rng, frames, looks.pop(), rows, columns))
@@ -60,8 +67,16 @@ def random_scene(rng: random.Random, frames: int, atlas: Atlas, rules: StoryRule
     return Scene(frames, background, (*shapes, *texts))
 
 
-def _random_text(rng: random.Random, frames: int, row: int, atlas: Atlas, rules: StoryRules) -> Thing:
-    """A code, a number or a word for one to three frames somewhere in a row of the grid."""
+def _page(rng: random.Random, atlas: Atlas, rules: StoryRules) -> tuple[Thing, ...]:
+    """Lines of text from top to bottom of a single frame."""
+    lines = rng.randint(*PAGE_LINES)
+    pixels = rules.side / lines * CAPITAL
+    small = replace(rules, text_pixels=(min(rules.text_pixels[0], pixels), min(rules.text_pixels[1], pixels)))
+    return tuple(_random_text(rng, 1, (line + 0.5) / lines, atlas, small) for line in range(lines))
+
+
+def _random_text(rng: random.Random, frames: int, height: float, atlas: Atlas, rules: StoryRules) -> Thing:
+    """A code, a number or a word for one to three frames somewhere at a height, a fraction of the frame."""
     low, high = rules.code_length
     kind = rng.random()
     if kind < 0.75:
@@ -76,10 +91,10 @@ def _random_text(rng: random.Random, frames: int, row: int, atlas: Atlas, rules:
     advance = sum(float(atlas.advances[atlas.character_index(c, font)]) for c in figure) * stretch
     cell = min(rng.uniform(*rules.text_pixels) / rules.side / CAPITAL, 0.95 / advance, 0.36)
     half = advance * cell / 2
-    at = ((row + rng.uniform(0.35, 0.65)) / 3, rng.uniform(half, 1 - half) if half < 0.5 else 0.5)
+    at = (height, rng.uniform(half, 1 - half) if half < 0.5 else 0.5)
     window = _windows(rng, frames, 1, longest=3)[0]
     colour = "white" if rng.random() < 0.6 else rng.choice(list(COLOURS))
-    rim = rng.choice((0.0, 0.03, 0.05)) if colour == "white" else 0.04
+    rim = rng.choice((0.02, 0.03, 0.05)) if colour == "white" else 0.04
     return Thing(figure, True, colour, cell, (window,), at, at, font, stretch, rim)
 
 
@@ -114,7 +129,7 @@ def _still_shape(rng: random.Random, look: tuple[str, str], place: tuple[int, in
 
 
 def _rim(rng: random.Random) -> float:
-    return rng.choice((0.0, 0.0, 0.03))
+    return rng.choice((0.015, 0.03, 0.04))
 
 
 def _appearances(rng: random.Random, frames: int) -> list[tuple[int, int]]:

@@ -1,22 +1,26 @@
 """Trains the demo model from nothing, by the clock, and can be stopped and resumed at any time.
 
-Needs torch, transformers and tokenizers, and scipy for real merging: no video decoder, no interface.
+Needs torch, transformers and tokenizers, and scipy for real merging: no video decoder, no interface. Several GPUs train
+together when `torchrun` starts one process for each: every process draws its own clips, the gradients are averaged.
 """
 
 from __future__ import annotations
 
+import os
 import random
 import time
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import torch
+import torch.distributed as dist
 from tokenizers import Tokenizer
 from torch import nn
 
 from demo_model.atlas import load_atlas
+from demo_model.backgrounds import Footage
 from demo_model.checkpoint import load_checkpoint, save_checkpoint
 from demo_model.data import Batch, Batches, draw_batch, loader
 from demo_model.losses import AuxiliaryHeads, LossWeights, answer_losses, patch_losses
@@ -24,14 +28,15 @@ from demo_model.model import DEFAULT_SIZE, TINY_SIZE, ModelSize, VideoModel, new
 from demo_model.reduction import merged, random_tokens
 from demo_model.schedule import STAGES, TINY_STAGES, Stage, rate_at, stage_at
 from demo_model.stories import StoryRules
-from demo_model.targets import token_targets, top_sprite
+from demo_model.targets import token_targets
 from demo_model.tokenizer import build_tokenizer
 from demo_model.vocabulary import BACKGROUNDS
 
 MUON_RATE, ADAM_RATE = 0.02, 1.5e-3
 CLIP = 1.0
 REDUCED_SHARE = 0.35  # of the steps with many frames
-REDUCED_FRAMES = (8, 16, 32)  # frames at which tokens are dropped or merged
+REDUCED_FRAMES = (8, 16, 32, 64)  # frames at which tokens are dropped or merged
+REDUCED_KEEPS = (0.1, 0.2, 0.3, 0.5)
 
 
 @dataclass(frozen=True)
@@ -82,7 +87,7 @@ class Trainer:
     Args:
         settings: what to train.
         device: where.
-        footage: real clips [F, 3, h, w] uint8 for the backgrounds; none by default.
+        footage: real clips [F, 3, h, w] uint8 of one size for the backgrounds; none by default.
         log: called with a line of progress.
     """
 
@@ -93,7 +98,9 @@ class Trainer:
         footage: list[torch.Tensor] | None = None,
         log: Callable[[str], None] = print,
     ) -> None:
-        self.device, self.footage, self.log = torch.device(device), footage or [], log
+        self.device, self.log = torch.device(device), log
+        self.rank, self.ranks = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
+        self.footage = Footage.of(footage, self.device) if footage else None
         if settings.reduced_frames and settings.merging:
             merged(0.3)  # a machine without what merging imports must fail now, not after minutes of training
         if self.footage:
@@ -127,11 +134,16 @@ class Trainer:
         saved = time.monotonic()
         while self.part < 1:
             stage = stage_at(self.settings.stages, self.part)
-            batches = Batches(self.settings.seed, self.step, stage.cycle, self.settings.rules, self.tokenizer.to_str())
-            started = time.monotonic() - self.used
+            settings = self.settings
+            batches = Batches(
+                settings.seed, self.step, stage.cycle, settings.rules, self.tokenizer.to_str(), self.rank, self.ranks
+            )
+            before = time.monotonic()
             for batch in loader(batches, self.settings.workers):
                 numbers = self.train_step(batch, stage)
-                self.used = time.monotonic() - started
+                now = time.monotonic()
+                self.used += self.shared(now - before)
+                before = now
                 if self.step % 50 == 0 or self.step <= 3:
                     self.log(self.progress(stage, numbers))
                 if time.monotonic() - saved > self.settings.save_every:
@@ -151,6 +163,7 @@ class Trainer:
         losses = self.losses(batch.to(self.device), stage)
         sum(losses.values()).backward()
         parameters = [p for part in (self.model, self.heads) for p in part.parameters()]
+        average_gradients(parameters)
         nn.utils.clip_grad_norm_(parameters, CLIP)
         for optimizer in self.optimizers:
             optimizer.step()
@@ -164,13 +177,12 @@ class Trainer:
         frames = batch.sprites.visible.shape[2]
         with torch.no_grad():
             clips = draw_batch(batch, frames, settings.size.picture, self.atlas, self.footage)
-            top = top_sprite(batch.sprites, self.atlas.advances, settings.size.grid)
-            targets = token_targets(batch.labels, top)
+            targets = token_targets(batch.labels, batch.sprites, self.atlas.advances, settings.size.grid)
         with self.autocast:
             if not stage.answers:
                 patches = self.model.see(clips)
                 return patch_losses(self.heads, patches, clips, targets, batch.labels.background, settings.weights)
-            outputs = self.model(clips, batch.slots, self.reduction(frames, top > 0))
+            outputs = self.model(clips, batch.slots, self.reduction(frames, targets["ordinal"] > 0))
             seen = patch_losses(self.heads, outputs.patches, clips, targets, batch.labels.background, settings.weights)
             return seen | answer_losses(self.heads, outputs, batch.slots.labels, targets, settings.weights)
 
@@ -182,7 +194,7 @@ class Trainer:
         if not self.settings.merging or rng.random() < 0.5:
             generator = torch.Generator(device=self.device).manual_seed(rng.getrandbits(40))
             return random_tokens(0.3, generator, needles)
-        return merged(rng.choice((0.1, 0.2, 0.3, 0.5)))
+        return merged(rng.choice(REDUCED_KEEPS))
 
     def progress(self, stage: Stage, losses: dict[str, torch.Tensor]) -> str:
         """Step, stage, losses, speed and the time left."""
@@ -190,8 +202,18 @@ class Trainer:
         left = self.used / max(self.part, 1e-6) * (1 - self.part)
         return f"step {self.step} [{stage.name}] {terms} | {self.used:.0f} s used, {left:.0f} s left"
 
+    def shared(self, seconds: float) -> float:
+        """The longest of all processes' times, so that all change stages and stop at the same step."""
+        if self.ranks == 1:
+            return seconds
+        longest = torch.tensor(seconds, device=self.device)
+        dist.all_reduce(longest, dist.ReduceOp.MAX)
+        return float(longest)
+
     def save(self, folder: Path) -> None:
-        """Write a checkpoint."""
+        """Write a checkpoint; of several processes the first one does."""
+        if self.rank:
+            return
         state = {
             "step": self.step,
             "used": self.used,
@@ -219,6 +241,35 @@ class Trainer:
     def fingerprint(self) -> str:
         """What must agree between a checkpoint and the run that resumes it."""
         return repr((self.settings.seed, asdict(self.settings.size)))
+
+
+@contextmanager
+def join_processes(device: str) -> Iterator[str]:
+    """Inside, the processes that `torchrun` started train together, each on a device of its own; yields that device."""
+    if "WORLD_SIZE" not in os.environ:
+        yield device
+        return
+    on_gpu = device.startswith("cuda")
+    own = f"cuda:{os.environ['LOCAL_RANK']}" if on_gpu else device
+    if on_gpu:
+        torch.cuda.set_device(own)
+    dist.init_process_group("nccl" if on_gpu else "gloo")
+    try:
+        yield own
+    finally:
+        dist.destroy_process_group()
+
+
+def average_gradients(parameters: list[nn.Parameter]) -> None:
+    """Replace the gradients by their mean over all processes; nothing to do for one alone."""
+    if not dist.is_initialized():
+        return
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    flat = torch.cat([gradient.flatten() for gradient in gradients]) / dist.get_world_size()
+    dist.all_reduce(flat)
+    pieces = flat.split([gradient.numel() for gradient in gradients])
+    for gradient, mean in zip(gradients, pieces, strict=True):
+        gradient.copy_(mean.view_as(gradient))
 
 
 def make_optimizers(model: VideoModel, heads: AuxiliaryHeads) -> tuple[torch.optim.Optimizer, torch.optim.Optimizer]:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 
 import pytest
 import torch
 
 from demo_model.atlas import TRAIN_FONTS, load_atlas
+from demo_model.backgrounds import Footage, camera_path, footage_views
 from demo_model.data import draw_batch, make_batch
 from demo_model.evaluate import held_out_seed
 from demo_model.render import draw_sprites
 from demo_model.scene import Scene, Thing, sprites_of, thing_box
 from demo_model.stories import StoryRules, _windows, random_scene
-from demo_model.targets import labels_of, token_targets, top_sprite
+from demo_model.targets import labels_of, token_targets
 from demo_model.tokenizer import build_tokenizer
 from demo_model.vocabulary import CHARACTERS, COLOURS, SHAPES, period_name, place_name
 
@@ -118,19 +120,47 @@ def test_targets_name_the_thing_under_each_token():
     star = Thing("star", False, "red", 0.3, ((0, 0), (2, 3)), (0.2, 0.2), (0.2, 0.2))
     word = Thing("K7", True, "white", 0.3, ((1, 1),), (0.8, 0.5), (0.8, 0.5))
     scenes = [Scene(4, "noise", (star, word))]
-    sprites = sprites_of(scenes, load_atlas())
-    targets = token_targets(labels_of(scenes, 3), top_sprite(sprites, load_atlas().advances, 14))
+    targets = token_targets(labels_of(scenes, 3), sprites_of(scenes, load_atlas()), load_atlas().advances, 14)
     at = (0, slice(None), 2, 2)  # the token at the star's middle, all frames
-    assert targets["shape"][at].tolist() == [
-        SHAPES.index("star") + 1,
-        0,
-        SHAPES.index("star") + 1,
-        SHAPES.index("star") + 1,
-    ]
+    shape = SHAPES.index("star") + 1
+    assert targets["shape"][at].tolist() == [[shape] * 4, [0] * 4, [shape] * 4, [shape] * 4]
     assert targets["count"][at].tolist() == [1, 0, 2, 2]
-    assert targets["place"][at].tolist() == [1, 0, 1, 1]
+    assert targets["place"][at][:, 0].tolist() == [1, 0, 1, 1]
     characters = targets["character"][0, 1].unique().tolist()
     assert characters == [0, *sorted(CHARACTERS.index(c) + 1 for c in "K7")]
-    row = targets["index"][0, 1, 11]
+    row = targets["index"][0, 1, 11].unflatten(-1, (2, 2))[:, 0].flatten()  # upper quarters, from left to right
     assert row[row > 0].tolist() == sorted(row[row > 0].tolist()) and set(row.tolist()) == {0, 1, 2}
     assert targets["character"][0, 0].max() == 0
+    assert targets["ordinal"][0, 1, 11].unique().tolist() == [0, 1]  # the first of one text
+
+
+def test_small_letters_that_share_a_token_stand_in_its_quarters():
+    word = Thing("AB", True, "white", 0.07, ((0, 0),), (0.25, 0.25), (0.25, 0.25))
+    scenes = [Scene(1, "noise", (word,))]
+    targets = token_targets(labels_of(scenes, 2), sprites_of(scenes, load_atlas()), load_atlas().advances, 14)
+    assert targets["index"][0, 0, 3, 3].tolist() == [1, 2, 1, 2]
+    a, b = (CHARACTERS.index(c) + 1 for c in "AB")
+    assert targets["character"][0, 0, 3, 3].tolist() == [a, b, a, b]
+
+
+@pytest.mark.parametrize("frames", [1, 4])
+def test_several_texts_never_overlap(frames):
+    rng = random.Random(0)
+    for _ in range(200):
+        scene = random_scene(rng, frames, load_atlas(), StoryRules())
+        boxes = sorted(thing_box(text, text.first, frames, load_atlas()) for text in scene.texts)
+        assert all(above[2] <= below[0] + 0.02 for above, below in itertools.pairwise(boxes))
+
+
+def test_footage_is_cut_from_the_clips_that_are_given():
+    red, blue = torch.zeros(2, 3, 40, 40, dtype=torch.uint8), torch.zeros(1, 3, 40, 40, dtype=torch.uint8)
+    red[:, 0], blue[:, 2] = 200, 200
+    footage = Footage.of([red, blue])
+    generator = torch.Generator().manual_seed(0)
+    views = footage_views(generator, footage, camera_path(generator, 8, 3, torch.ones(8)), 16)
+    assert views.shape == (8, 3, 3, 16, 16) and float(views.max()) <= 1
+    colour = views.mean(dim=(1, 3, 4))  # [B, 3]
+    assert (colour[:, 1] == 0).all() and ((colour[:, 0] > 0) ^ (colour[:, 2] > 0)).all()
+    assert (colour[:, 0] > 0).any() and (colour[:, 2] > 0).any()
+    with pytest.raises(ValueError, match="one size"):
+        Footage.of([red, blue[..., :20]])

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import torch.distributed as dist
 from transformers import AutoModelForImageTextToText, AutoProcessor
 from typer.testing import CliRunner
 
@@ -19,13 +20,13 @@ from demo_model.__main__ import app
 from demo_model.checkpoint import PART_BYTES, load_checkpoint, save_checkpoint
 from demo_model.evaluate import answered, evaluate, reductions, score, wilson, write_evaluation
 from demo_model.export import export_model, write_card
-from demo_model.losses import common_share, dense_loss, parent_excess
+from demo_model.losses import common_share, dense_loss, neighbour_excess, parent_excess
 from demo_model.model import TINY_SIZE
 from demo_model.questions import Slot
 from demo_model.reduction import merged, pooled_space, random_tokens, uniform_frames
 from demo_model.schedule import STAGES, rate_at, stage_at
 from demo_model.sequence import IGNORED, pack_slots, slot_ids, slot_mask
-from demo_model.train import Trainer, tiny_settings
+from demo_model.train import Trainer, average_gradients, tiny_settings
 
 ROOT = Path(__file__).resolve().parents[2]
 SLOTS = [Slot("ocr", "What code is shown?", "AB7"), Slot("colour", "What color is the circle?", "red")]
@@ -206,7 +207,9 @@ def test_wilson_refuses_what_is_no_share(correct, total):
 def test_losses_by_hand():
     same = torch.ones(1, 2, 4, 4, 3)
     assert common_share(same).item() == pytest.approx(1)
-    assert parent_excess(same).item() == pytest.approx(0.1, abs=1e-5)
+    assert parent_excess(same, 0.9).item() == pytest.approx(0.01, abs=1e-5)
+    turned = torch.stack([same[0, 0], torch.tensor([1.0, 0.0, 0.0]).expand(4, 4, 3)])[None]  # cosine 1 / sqrt(3)
+    assert neighbour_excess(turned, 0.5).item() == pytest.approx((3**-0.5 - 0.5) ** 2, abs=1e-5)
     spread = torch.eye(3)[torch.arange(3)].view(1, 1, 1, 3, 3)
     assert common_share(spread).item() == pytest.approx(1 / 3)
     logits, target = torch.zeros(1, 100, 4), torch.zeros(1, 100, dtype=torch.int64)
@@ -219,14 +222,14 @@ def test_schedule():
     assert sum(stage.share for stage in STAGES) == pytest.approx(1)
     assert {frames * clips for stage in STAGES for frames, clips in stage.cycle} == {512}
     assert [stage_at(STAGES, part).name for part in (0, 0.2, 0.5, 0.9, 1.0)] == [
-        "single frames", "4 frames", "4, 8, 16 frames", "8, 16, 32 frames", "8, 16, 32 frames"
+        "single frames", "4 frames", "4, 8, 16 frames", "8 to 64 frames", "8 to 64 frames"
     ]  # fmt: skip
     assert rate_at(0.0, 0) == pytest.approx(1 / 60)
     assert rate_at(0.3, 100) == 1 and rate_at(0.69, 100) == pytest.approx(0.5) and rate_at(1.0, 100) == 0.02
 
 
 def test_the_card_has_its_figures_from_the_evaluation(exported, tmp_path, monkeypatch):
-    monkeypatch.setattr("demo_model.evaluate.FRAMES_A_BATCH", 24)
+    monkeypatch.setattr("demo_model.evaluate.FRAMES_A_BATCH", {"cpu": 24})
     report = write_evaluation(exported, tmp_path / "e.json", (3,), 1, log=lambda line: None)
     assert report == json.loads((tmp_path / "e.json").read_text())
     report["methods"]["every other frame"] = report["paraphrases"] | {"kept": 0.5}
@@ -293,6 +296,37 @@ def test_table_of_methods_names_every_row():
     assert names == [
         f"{name} 30%" for name in ("sttm paper", "sttm as_released", "random", "uniform frames", "spatial pooling")
     ]
+
+
+def test_two_processes_train_as_one(tmp_path):
+    """Each draws its own clips; both end with the same weights, which are those of the averaged gradients."""
+    context = torch.multiprocessing.get_context("spawn")
+    both = [context.Process(target=_train_together, args=(rank, 2, tmp_path)) for rank in range(2)]
+    for process in both:
+        process.start()
+    for process in both:
+        process.join(120)
+        assert process.exitcode == 0
+    one, two = (torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(2))
+    assert all(torch.equal(one["weights"][name], two["weights"][name]) for name in one["weights"])
+    assert one["loss"] != two["loss"]
+    assert one["average"] == two["average"] == [1.5, None, 3.0]
+
+
+def _train_together(rank: int, ranks: int, folder: Path) -> None:
+    torch.set_num_threads(1)
+    meeting = f"file://{folder / 'meeting'}"
+    dist.init_process_group("gloo", init_method=meeting, rank=rank, world_size=ranks)
+    parameters = [torch.nn.Parameter(torch.zeros(1)) for _ in range(3)]
+    parameters[0].grad, parameters[2].grad = torch.tensor([1.0 + rank]), torch.tensor([2.0 + 2 * rank])
+    average_gradients(parameters)
+    average = [None if p.grad is None else p.grad.item() for p in parameters]
+    losses: list[str] = []
+    trainer = Trainer(tiny_settings(max_steps=2), log=losses.append)
+    trainer.run(folder / "checkpoints")
+    weights = trainer.model.model.state_dict()
+    torch.save({"weights": weights, "loss": losses[0].split("|")[0], "average": average}, folder / f"{rank}.pt")
+    dist.destroy_process_group()
 
 
 def test_command_line_trains_and_exports(tmp_path):
