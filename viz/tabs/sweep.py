@@ -39,6 +39,7 @@ class Sweep:
     stop: gr.Button
     table: gr.Dataframe
     draw: gr.Button
+    charts: gr.Column
     surface: gr.Plot
     frames: gr.Plot
 
@@ -72,7 +73,7 @@ class Sweeper:
             yield rows
 
     def charts(self, ref: VideoRef, dark: bool, *values):
-        """Retention over both thresholds with the present point, and over the frames."""
+        """The charts shown: retention over both thresholds with the present point, and over the frames."""
         settings = settings_from(*values)
         encoded = self.studio.encoded(ref, settings)
         plan = settings.plan(encoded)
@@ -81,6 +82,7 @@ class Sweeper:
         point = (plan.tau_spatial, plan.tau_temporal)
         times = encoded.clip.times[encoded.step_frames]
         return (
+            gr.Column(visible=True),
             retention_surface_chart(
                 surface, taus_s, taus_t, point, settings.retention or plan.retention, dark=bool(dark)
             ),
@@ -126,14 +128,15 @@ def build_sweep() -> Sweep:
     )
     gr.Markdown("Retention over both thresholds, where this video stands now, and the curve of equal retention.")
     draw = gr.Button("Draw for the present settings", size="sm", elem_id="draw-surface")
-    with gr.Row():
-        surface = gr.Plot(show_label=False, elem_id="surface")
-        frames = gr.Plot(show_label=False, elem_id="per-frame")
-    with gr.Row():
-        for plot, name in (("surface", "retention-surface"), ("per-frame", "tokens-per-frame")):
-            svg = gr.Button("Save as SVG", size="sm", elem_id=f"{plot}-svg")
-            svg.click(js=save_svg_js(plot, name), **BROWSER_ONLY)
-    return Sweep(question, run, stop, table, draw, surface, frames)
+    with gr.Column(visible=False) as charts:  # until there is something to see
+        with gr.Row():
+            surface = gr.Plot(show_label=False, elem_id="surface")
+            frames = gr.Plot(show_label=False, elem_id="per-frame")
+        with gr.Row():
+            for plot, name in (("surface", "retention-surface"), ("per-frame", "tokens-per-frame")):
+                svg = gr.Button("Save as SVG", size="sm", elem_id=f"{plot}-svg")
+                svg.click(js=save_svg_js(plot, name), **BROWSER_ONLY)
+    return Sweep(question, run, stop, table, draw, charts, surface, frames)
 
 
 def wire_sweep(
@@ -149,7 +152,8 @@ def wire_sweep(
     )  # fmt: skip
     idle_after(running, sweep.run, sweep.stop, RUN)
     sweep.draw.click(
-        plain_errors(sweeper.charts), [explore.ref, dark, *controls.settings], [sweep.surface, sweep.frames], **MODEL
-    )
+        plain_errors(sweeper.charts), [explore.ref, dark, *controls.settings],
+        [sweep.charts, sweep.surface, sweep.frames], show_progress_on=sweep.draw, **MODEL,
+    )  # fmt: skip
     main_question.change(lambda text: text, main_question, sweep.question, queue=False, show_progress="hidden",
                          api_visibility="private")  # fmt: skip
