@@ -12,50 +12,92 @@ import torch
 import transformers
 import typer
 
+from benchmarks.needle_qa.held_out import held_out_clips
+from benchmarks.needle_qa.items import needle_clips
 from benchmarks.needle_qa.run import run, table
 from sttm_core.comparison import MergeSettings
 from sttm_core.defaults import default_thresholds
 from sttm_core.engine import VideoLLM
 
+NEEDLES, HELD_OUT = "needles", "held-out"
+
 
 def main(
-    out: Annotated[Path, typer.Option(help="JSON file to write.")],
+    out: Annotated[Path | None, typer.Option(help="JSON file to write.")] = None,
     model: Annotated[str, typer.Option(help="Folder or hub id of the model.")] = "assets/demo_model",
-    per_task: Annotated[int, typer.Option(help="Questions of each task.")] = 20,
+    name: Annotated[
+        str, typer.Option("--set", help="needles, or held-out: fonts and footage outside training.")
+    ] = NEEDLES,
+    per_task: Annotated[int, typer.Option(help="Questions of each task, of the set needles.")] = 20,
+    clips: Annotated[int, typer.Option(help="Clips with needles, of the set held-out.")] = 200,
+    empty: Annotated[int, typer.Option(help="Clips without needles, of the set held-out.")] = 50,
     num_frames: Annotated[int, typer.Option(help="Frames of each clip.")] = 16,
     tau: Annotated[
-        list[str] | None, typer.Option(help="TAU_S,TAU_T; may be repeated. The model's own without.")
+        list[str] | None,
+        typer.Option(help="TAU_S,TAU_T; may be repeated. The model's own without, in the set needles."),
     ] = None,
     retention: Annotated[list[float] | None, typer.Option(help="Budget, 0 to 1; may be repeated.")] = None,
     rules: Annotated[str, typer.Option(help="paper or as_released.")] = "paper",
     seed: Annotated[int, typer.Option(help="Seed of the set.")] = 1,
-    mp4: Annotated[bool, typer.Option(help="Pass every clip through an H.264 file.")] = False,
+    mp4: Annotated[
+        bool, typer.Option(help="Pass every clip through an H.264 file; held-out clips always are.")
+    ] = False,
+    folder: Annotated[
+        Path | None, typer.Option(help="Keep the files of held-out clips here, and use those there.")
+    ] = None,
+    draw_only: Annotated[bool, typer.Option(help="Write the files of held-out clips to --folder and stop.")] = False,
+    device: Annotated[str | None, typer.Option(help="cuda or cpu.")] = None,
 ) -> None:
     """Ask a model about needles, from all tokens and from merged ones."""
+    _check(name, out, folder, draw_only)
+    if folder:
+        folder.mkdir(parents=True, exist_ok=True)
+    if name == HELD_OUT:
+        items = list(held_out_clips(clips, empty, num_frames, seed))
+    else:
+        items = needle_clips(per_task, num_frames, seed)
+    if draw_only:
+        size = sum(item.write(folder).stat().st_size for item in items)
+        typer.echo(f"{len(items)} clips, {size / 1e6:.1f} MB")
+        return
     settings = [MergeSettings(retention=share, rules=rules) for share in retention or []]
     settings += [_thresholds(text, rules) for text in tau or []]
-    if not settings:
+    if not settings and name == NEEDLES:
         advice = default_thresholds(model)
         settings = [MergeSettings(advice.tau_spatial, advice.tau_temporal, rules=rules)]
-    llm = VideoLLM.load(model)
-    with tempfile.TemporaryDirectory() as folder:
-        rows = run(llm, settings, per_task, num_frames, seed, Path(folder) if mp4 else None, typer.echo)
+    llm = VideoLLM.load(model, **({"device": device} if device else {}))
+    with tempfile.TemporaryDirectory() as temporary:
+        files = (folder or Path(temporary)) if name == HELD_OUT or mp4 else None
+        rows, wrong = run(llm, settings, items, files, typer.echo)
     typer.echo(table(rows))
     report = {
         "benchmark": "needle_qa",
+        "set": name,
         "model": llm.name,
-        "per_task": per_task,
+        "per_task": per_task if name == NEEDLES else None,
+        "clips": [clips, empty] if name == HELD_OUT else None,
         "num_frames": num_frames,
         "seed": seed,
-        "mp4": mp4,
+        "mp4": mp4 or name == HELD_OUT,
         "torch": torch.__version__,
         "transformers": transformers.__version__,
         "python": platform.python_version(),
         "device": str(llm.device),
         "rows": rows,
+        "wrong": wrong,
     }
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+
+
+def _check(name: str, out: Path | None, folder: Path | None, draw_only: bool) -> None:
+    """Refuse options that make no sense together."""
+    if name not in (NEEDLES, HELD_OUT):
+        raise typer.BadParameter(f"there is no set {name!r}; use {NEEDLES} or {HELD_OUT}.")
+    if draw_only and (folder is None or name != HELD_OUT):
+        raise typer.BadParameter(f"--draw-only needs --set {HELD_OUT} and --folder.")
+    if out is None and not draw_only:
+        raise typer.BadParameter("give --out, the JSON file to write.")
 
 
 def _thresholds(text: str, rules: str) -> MergeSettings:

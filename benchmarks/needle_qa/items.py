@@ -56,6 +56,11 @@ class NeedleClip:
     scene: Scene
     questions: tuple[Question, ...]
 
+    @property
+    def name(self) -> str:
+        """Name of the clip."""
+        return f"needle-{self.seed}"
+
     def frames(self) -> np.ndarray:
         """[T, H, W, 3] uint8."""
         sprites, none = sprites_of([self.scene], load_atlas()), torch.zeros(1, 0, dtype=torch.int64)
@@ -68,10 +73,9 @@ class NeedleClip:
 
     def clip(self, folder: Path | None = None) -> VideoClip:
         """The clip for a model: from memory, or through an MP4 written to ``folder``, with a codec's losses."""
-        name = f"needle-{self.seed}"
         if folder is None:
-            return VideoClip.from_frames(self.frames(), name=name)
-        path = write_mp4(self.frames(), folder / f"{name}.mp4", MP4_RATE)
+            return VideoClip.from_frames(self.frames(), name=self.name)
+        path = write_mp4(self.frames(), folder / f"{self.name}.mp4", MP4_RATE)
         return VideoClip.open(path, num_frames=self.scene.frames)
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from benchmarks.needle_qa.items import TASKS, needle_clips
+from benchmarks.needle_qa.held_out import HELD_OUT_TASKS, HeldOutClip
+from benchmarks.needle_qa.items import TASKS, NeedleClip
 from demo_model.evaluate import score
 from sttm_core.comparison import MergeSettings
 from sttm_core.engine import VideoLLM
@@ -17,52 +18,51 @@ class Row:
     """Counts of one setting: for each task [correct, total], answers that differ from the full video's, tokens."""
 
     settings: MergeSettings | None
-    tally: dict[str, list[int]] = field(default_factory=lambda: {task: [0, 0] for task in TASKS})
+    tally: dict[str, list[int]] = field(default_factory=dict)
     changed: int = 0
     kept: int = 0
     all: int = 0
 
     def as_dict(self) -> dict:
-        """What the JSON holds: accuracy with its Wilson interval by task, retention and flips."""
-        totals = [sum(counts[i] for counts in self.tally.values()) for i in range(2)]
+        """What the JSON holds: accuracy with its Wilson interval by task and over ``TASKS``, retention and flips."""
+        totals = [sum(self.tally[task][i] for task in TASKS if task in self.tally) for i in range(2)]
         return {
             "tau_spatial": self.settings.tau_spatial if self.settings and self.settings.retention is None else None,
             "tau_temporal": self.settings.tau_temporal if self.settings and self.settings.retention is None else None,
             "budget": self.settings.retention if self.settings else None,
             "rules": self.settings.rules if self.settings else None,
             "retention": self.kept / self.all,
-            "tasks": {task: score(*counts) for task, counts in self.tally.items()},
-            "overall": score(*totals),
+            "tasks": {task: score(*self.tally[task]) for task in HELD_OUT_TASKS if task in self.tally},
+            "overall": score(*totals) if totals[1] else None,
             "changed_answers": self.changed,
         }
 
 
 def run(
     llm: VideoLLM,
-    settings: list[MergeSettings],
-    per_task: int,
-    num_frames: int,
-    seed: int = 1,
+    settings: Sequence[MergeSettings],
+    items: Iterable[NeedleClip | HeldOutClip],
     mp4_folder: Path | None = None,
     log: Callable[[str], None] = lambda line: None,
-) -> dict[str, dict]:
-    """Ask every question of the set from the full video and at every setting.
+) -> tuple[dict[str, dict], list[dict]]:
+    """Ask every question of a set from the full video and at every setting.
 
     Args:
         llm: the model.
         settings: what to merge; the full video always comes first.
-        per_task, num_frames, seed: of the set.
+        items: clips with their questions.
         mp4_folder: pass the clips through MP4 files written here.
         log: called with a line of progress.
 
     Returns:
-        For "full" and each setting's name: the dictionary of ``Row.as_dict``.
+        For "full" and each setting's name the dictionary of ``Row.as_dict``, and the wrong answers.
     """
     rows = {"full": Row(None)} | {name_of(setting): Row(setting) for setting in settings}
-    for number, item in enumerate(needle_clips(per_task, num_frames, seed), start=1):
+    wrong = []
+    for number, item in enumerate(items, start=1):
         encoded = llm.encode(item.clip(mp4_folder))
         full: list[str] = []
-        for row in rows.values():
+        for name, row in rows.items():
             plan = row.settings.plan(encoded) if row.settings else None
             prefix = llm.prefill(encoded, plan)
             answers = [llm.answer(prefix, question.text).text for question in item.questions]
@@ -71,11 +71,14 @@ def run(
             row.all += encoded.layout.num_patches
             row.changed += sum(a != b for a, b in zip(answers, full, strict=True))
             for question, answer in zip(item.questions, answers, strict=True):
-                row.tally[question.task][0] += answer == question.answer
-                row.tally[question.task][1] += 1
+                counts = row.tally.setdefault(question.task, [0, 0])
+                counts[0] += answer == question.answer
+                counts[1] += 1
+                if answer != question.answer:
+                    wrong.append({"clip": item.name, "setting": name, "answered": answer} | vars(question))
         asked = sum(counts[1] for counts in rows["full"].tally.values())
-        log(f"clip {number}: {asked} of {per_task * len(TASKS)} questions")
-    return {name: row.as_dict() for name, row in rows.items()}
+        log(f"clip {number}: {asked} questions")
+    return {name: row.as_dict() for name, row in rows.items()}, wrong
 
 
 def name_of(setting: MergeSettings) -> str:
@@ -88,13 +91,16 @@ def name_of(setting: MergeSettings) -> str:
 
 def table(rows: dict[str, dict]) -> str:
     """Markdown: accuracy in percent with its 95% interval; "changed" counts answers other than the full video's."""
-    lines = ["| setting | kept | " + " | ".join([*TASKS, "overall"]) + " | changed |"]
-    lines.append("|---" * (len(TASKS) + 4) + "|")
+    tasks = list(next(iter(rows.values()))["tasks"])
+    lines = ["| setting | kept | " + " | ".join([*tasks, "overall"]) + " | changed |"]
+    lines.append("|---" * (len(tasks) + 4) + "|")
     for name, row in rows.items():
-        cells = [_cell(row["tasks"][task]) for task in TASKS] + [_cell(row["overall"])]
+        cells = [_cell(row["tasks"][task]) for task in tasks] + [_cell(row["overall"])]
         lines.append(f"| {name} | {row['retention']:.1%} | " + " | ".join(cells) + f" | {row['changed_answers']} |")
     return "\n".join(lines)
 
 
-def _cell(result: dict) -> str:
+def _cell(result: dict | None) -> str:
+    if result is None:
+        return "-"
     return f"{100 * result['accuracy']:.1f} ({100 * result['low']:.0f}-{100 * result['high']:.0f})"

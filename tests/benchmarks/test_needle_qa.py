@@ -8,24 +8,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 from benchmarks.needle_qa import items
 from benchmarks.needle_qa.items import TASK_OF, TASKS, NeedleClip, Question, needle_clip, needle_clips
 from benchmarks.needle_qa.run import name_of, run, table
-from demo_model.export import export_model
-from demo_model.model import TINY_SIZE, VideoModel, new_model
-from demo_model.tokenizer import build_tokenizer
 from sttm_core.comparison import MergeSettings
 from sttm_core.engine import VideoLLM
 
 
 @pytest.fixture(scope="module")
-def llm(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("tiny")
-    tokenizer = build_tokenizer(clips=200)
-    export_model(VideoModel(new_model(TINY_SIZE), tokenizer), TINY_SIZE, tokenizer, folder, torch.float32)
-    return VideoLLM.load(str(folder))
+def llm(tiny_model):
+    return VideoLLM.load(tiny_model)
 
 
 def test_a_clip_is_decided_by_its_seed():
@@ -62,23 +55,25 @@ def test_through_a_codec_the_picture_stays_nearly_the_same(tmp_path):
     assert np.abs(plain.astype(int) - coded).mean() < 8
 
 
-def test_counts_against_an_oracle(llm, monkeypatch):
+def test_counts_against_an_oracle(llm):
     """The true answers are replaced by what the model says from the full video, so every count is known."""
     item = needle_clip(7, 4)
     encoded = llm.encode(item.clip())
     prefix = llm.prefill(encoded)
     text = "Where is the star?"
     said = llm.answer(prefix, text).text
-    asked = tuple(Question(task, text, said) for task in TASKS)
+    asked = tuple(Question(task, text, said) for task in (*TASKS, "no code"))
     asked += (Question("ocr", text, said + "!"),)
-    monkeypatch.setattr("benchmarks.needle_qa.run.needle_clips", lambda *_: [NeedleClip(item.seed, item.scene, asked)])
-    settings = MergeSettings(1.5, 1.5)
-    rows = run(llm, [settings, MergeSettings(-1.0, 0.0)], 1, 4)
+    settings = [MergeSettings(1.5, 1.5), MergeSettings(-1.0, 0.0)]
+    rows, wrong = run(llm, settings, [NeedleClip(item.seed, item.scene, asked)])
     full, nothing_merged, spatial = rows.values()
     assert full["overall"]["correct"] == len(TASKS) and full["overall"]["total"] == len(TASKS) + 1
     assert full["tasks"]["ocr"]["accuracy"] == 0.5 and full["retention"] == 1 and full["changed_answers"] == 0
+    assert full["tasks"]["no code"]["correct"] == full["tasks"]["no code"]["total"] == 1
     assert nothing_merged["retention"] == 1 and nothing_merged["changed_answers"] == 0
     assert spatial["retention"] == 16 / 64  # 8 x 8 tokens with root level 1: 4 x 4 nodes a frame
+    missed = {"clip": item.name, "setting": "full", "answered": said, "task": "ocr", "text": text, "answer": said + "!"}
+    assert wrong[0] == missed and [row["setting"] for row in wrong].count("full") == 1
     lines = table(rows).splitlines()
     assert len(lines) == 5 and "| 50.0 (" in lines[2] and "| 25.0% |" in lines[4]
 
