@@ -222,7 +222,7 @@ def operations(llm: VideoLLM, clip: VideoClip, plan: MergePlan | None) -> str:
     """The operations of one way to the first token that take most time on the device, and how busy it is."""
     on_gpu = llm.device.type == "cuda"
     activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_gpu else [])]
-    with profile(activities=activities) as profiled:
+    with profile(activities=activities, acc_events=True) as profiled:
         started = now(llm)
         next(llm.answering(llm.prefill(llm.encode(clip), plan), QUESTION))
         passed = now(llm) - started

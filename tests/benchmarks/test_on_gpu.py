@@ -1,0 +1,55 @@
+"""What runs differently on a GPU gives what it gives on a CPU. Skipped where there is none."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from benchmarks.shapes import SHAPES, random_model
+from benchmarks.ttft import bench, operations, synthetic_clip
+from sttm_core.packed_attention import packed_attention
+from sttm_core.upload import frames_on
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+TINY = [name for name in SHAPES if name.startswith("tiny")]
+CUDA, CPU = torch.device("cuda"), torch.device("cpu")
+
+
+@pytest.mark.parametrize("shape", [(1, 4, 5, 3), (9, 1080, 1920, 3), (300, 224, 224, 3)])
+def test_frames_arrive_as_they_are(shape: tuple[int, ...]) -> None:
+    frames = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+    for _ in range(2):  # pinned memory is used again
+        assert torch.equal(frames_on(CUDA, frames).cpu(), frames_on(CPU, frames))
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_preprocessed_pixels_are_those_of_the_cpu_within_rounding(name: str) -> None:
+    llm, shown = random_model(name, "cpu"), synthetic_clip(4, (240, 320))
+    text, _ = llm.family.parts(llm.processor, "?")
+    here, there = (
+        llm.family.inputs(llm.processor, text, frames_on(at, shown.frames), shown.times, llm.frame_tokens)
+        for at in (CPU, CUDA)
+    )
+    assert there["pixel_values_videos"].device.type == "cuda"
+    level = 1 / 255 / min(llm.processor.video_processor.image_std)  # one step of 256, normalised
+    apart = (here["pixel_values_videos"] - there["pixel_values_videos"].cpu()).abs()
+    assert apart.max() < 1.01 * level and apart.mean() < 0.1 * level
+    assert torch.equal(here["input_ids"], there["input_ids"].cpu())
+
+
+@pytest.mark.parametrize("lengths", [[64] * 50, [64, 32, 64, 16]])
+def test_packed_attention_is_that_of_the_cpu(lengths: list[int]) -> None:
+    parts = torch.randn(3, 1, 4, sum(lengths), 80)
+    starts = torch.tensor([0, *lengths]).cumsum(0).int()
+    here, _ = packed_attention(torch.nn.Module(), *parts, cu_seq_lens_q=starts)
+    there, _ = packed_attention(torch.nn.Module(), *parts.cuda().bfloat16(), cu_seq_lens_q=starts.cuda())
+    assert (here - there.float().cpu()).abs().max() < 0.05
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_the_benchmark_runs(name: str) -> None:
+    llm, shown = random_model(name), synthetic_clip(6, SHAPES[name].clip_size)
+    whole, merged = bench(llm, shown, [0.6], runs=1)
+    assert merged.video_tokens < whole.video_tokens and merged.peak_bytes > 0
+    assert len(operations(llm, shown, None).splitlines()) > 1
