@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from benchmarks.needle_qa.items import MP4_RATE, TASK_OF, TASKS, Question
-from demo_model.atlas import load_atlas
+from demo_model.atlas import ATLAS_FILE, load_atlas
 from demo_model.backgrounds import Footage
 from demo_model.data import Batch, draw_batch
 from demo_model.footage import VIDEO_SUFFIXES, named_footage
@@ -61,8 +61,8 @@ class HeldOutClip:
 
     @property
     def name(self) -> str:
-        """Name of its file, another one where the scene or the backgrounds are others."""
-        digest = hashlib.sha256(f"{self.scene}/{_pack_digest()}".encode()).hexdigest()[:8]
+        """Name of its file, another one where the scene, the backgrounds or the fonts are others."""
+        digest = hashlib.sha256(f"{self.scene}/{_pictures_digest()}".encode()).hexdigest()[:8]
         return self.file or f"held-out-{self.seed}-{self.scene.frames}-{self.number:03}-{digest}.mp4"
 
     @property
@@ -94,8 +94,8 @@ class HeldOutClip:
 
 
 @lru_cache(maxsize=1)
-def _pack_digest() -> str:
-    return hashlib.sha256(PACK.read_bytes()).hexdigest()
+def _pictures_digest() -> str:
+    return hashlib.sha256(PACK.read_bytes() + ATLAS_FILE.read_bytes()).hexdigest()
 
 
 @lru_cache(maxsize=2)
