@@ -20,6 +20,7 @@ from .command_line import Progress, prepare, quiet_stdout, run
 if TYPE_CHECKING:
     from .comparison import Comparison
     from .engine import Answer
+    from .estimate import Estimate
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -35,6 +36,8 @@ Runs = Annotated[int, typer.Option(min=1, help="Timed runs after a warm-up; medi
 MaxNewTokens = Annotated[
     int | None, typer.Option(min=1, help="Longest answer in tokens.", show_default="the model's own, or 128")
 ]
+NumFrames = Annotated[int, typer.Option(min=1, help="Frames of the video.")]
+FrameSide = Annotated[int, typer.Option(min=1, help="Of a frame in pixels; matters to Qwen-VL only.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
 
@@ -73,6 +76,56 @@ def ask(
         print(json.dumps(result.as_dict(), indent=2, allow_nan=False))
     else:
         show(result, Console(highlight=False))
+
+
+@app.command()
+@options.grouped
+def estimate(
+    num_frames: NumFrames = 128,
+    height: FrameSide = 720,
+    width: FrameSide = 1280,
+    retention: Annotated[float, typer.Option(help="Share of tokens left after merging.")] = 0.3,
+    merge_layer: Annotated[int | None, typer.Option(show_default="the model family's")] = None,
+    gpus: Annotated[int, typer.Option(min=1, help="Devices over which --device-map auto spreads the model.")] = 1,
+    *,
+    loading: options.Loading,
+) -> None:
+    """Memory that a model and a video need, from its config alone: nothing is run, no weights are read."""
+    from .estimate import estimate_memory
+    from .loading import load_outline, weight_bytes
+
+    if not 0 < retention <= 1:
+        raise ValueError(f"retention must be above 0 and at most 1, got {retention}.")
+    with quiet_stdout(), Progress() as progress:
+        progress.checking("reading the config")
+        outline = {"device": loading.device, "dtype": loading.dtype, "newline": loading.newline}
+        model, processor, family, dtype = load_outline(loading.model, **outline)
+    layer = family.default_merge_layer(model) if merge_layer is None else merge_layer
+    family.check_merge_layer(model, layer)
+    frame_tokens = family.check_frame_tokens(loading.frame_tokens)
+    grid = family.grid(model, processor, num_frames, (height, width), frame_tokens)
+    bits = 4 if loading.load_in_4bit else 8 if loading.load_in_8bit else None
+    text, all_tokens = model.config.get_text_config(), grid[0] * grid[1] * grid[2]
+    kept = max(1, round(retention * all_tokens))
+    found = [estimate_memory(text, grid, tokens, layer, dtype) for tokens in (all_tokens, kept)]
+    title = f"{retention:.0%} kept, merged before layer {layer}"
+    Console(highlight=False).print(memory_table(title, found, weight_bytes(model, dtype, bits), gpus))
+
+
+def memory_table(title: str, found: list[Estimate], weights: int, gpus: int) -> Table:
+    """A column for all tokens and one for the merged ones; bytes of one device where the layers are spread evenly."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for name in ("", "All tokens", title):
+        table.add_column(name)
+    table.add_row("video tokens", *(str(one.kept_tokens) for one in found))
+    table.add_row("weights", *[gigabytes(weights)] * len(found))
+    table.add_row("KV cache", *(gigabytes(one.kv_bytes) for one in found))
+    table.add_row("a layer's activations", *(gigabytes(one.working_bytes) for one in found))
+    table.add_row("all of it", *(gigabytes(weights + one.needed_bytes) for one in found), style="bold")
+    if gpus > 1:
+        each = (gigabytes((weights + one.kv_bytes) / gpus + one.working_bytes) for one in found)
+        table.add_row(f"each of {gpus} GPUs", *each, style="bold")
+    return table
 
 
 def show(result: Comparison, console: Console) -> None:
@@ -123,6 +176,11 @@ def duration(seconds: float) -> str:
         return f"{seconds:.2f} s"
     milliseconds = seconds * 1e3
     return f"{milliseconds:.0f} ms" if milliseconds >= 9.95 or not milliseconds else f"{milliseconds:.1f} ms"
+
+
+def gigabytes(count: float) -> str:
+    """``146.3 GB``, ``0.02 GB``: 10^9 bytes."""
+    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e9:.2f} GB"
 
 
 def megabytes(count: int | None) -> str:

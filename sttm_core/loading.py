@@ -84,6 +84,39 @@ def load_model(path_or_id: str, **options) -> tuple[torch.nn.Module, object, Fam
     return model.eval(), processor, family
 
 
+def load_outline(
+    path_or_id: str, *, device: str | None = None, dtype: str | torch.dtype | None = None, newline: str | None = None
+) -> tuple[torch.nn.Module, object, Family, torch.dtype]:
+    """A model without its weights, its processor, its family and the dtype that `load_model` would choose.
+
+    Reads the checkpoint's config and tokenizer only. The model is on the meta device.
+
+    Raises:
+        ModelError: as `load_model`.
+    """
+    family, chosen = _family(path_or_id), _dtype(dtype, _device(device))
+    try:
+        model = family.empty(family.config(path_or_id, newline))
+        return model, family.load_processor(path_or_id, model), family, chosen
+    except _LOADING_ERRORS as error:
+        raise ModelError(f"The model {path_or_id} could not be read: {_one_sentence(error)}") from error
+
+
+def weight_bytes(model: torch.nn.Module, dtype: torch.dtype, bits: int | None = None) -> int:
+    """Bytes of a model's weights, all in ``dtype`` or with the decoder's matrices in ``bits`` (4 or 8).
+
+    bitsandbytes keeps a float32 scale for each 64 weights in 4 bit, for each row in 8 bit.
+    """
+    total = sum(weight.numel() for weight in model.parameters()) * dtype.itemsize
+    if bits is None:
+        return total
+    for name, part in model.named_modules():
+        if isinstance(part, torch.nn.Linear) and not set(name.split(".")) & set(NOT_QUANTISED):
+            scales = part.weight.numel() / 64 if bits == 4 else part.out_features
+            total += int(part.weight.numel() * (bits / 8 - dtype.itemsize) + 4 * scales)
+    return total
+
+
 def _arguments(wanted: LoadingOptions, device: torch.device) -> dict:
     """What `from_pretrained` is told."""
     if wanted.attention not in ATTENTIONS:

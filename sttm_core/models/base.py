@@ -69,6 +69,11 @@ class Family:
             path_or_id, config=config, output_loading_info=True, **options
         )
 
+    def empty(self, config: PreTrainedConfig) -> nn.Module:
+        """The model as `load` makes it, without weights: on the meta device, where it takes no memory."""
+        with torch.device("meta"):
+            return AutoModelForImageTextToText.from_config(config)
+
     def load_processor(self, path_or_id: str, model: nn.Module):
         """What turns text and frames into inputs of ``model``."""
         return AutoProcessor.from_pretrained(path_or_id)

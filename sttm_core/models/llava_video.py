@@ -146,6 +146,10 @@ class LlavaVideo(Family):
             path_or_id, config=config, key_mapping=key_mapping(config), output_loading_info=True, **options
         )
 
+    def empty(self, config: LlavaOnevisionConfig) -> nn.Module:
+        with torch.device("meta"):
+            return LlavaVideoForConditionalGeneration(config)
+
     def load_processor(self, path_or_id: str, model: nn.Module) -> LlavaVideoProcessor:
         side = model.config.vision_config.image_size
         half = [0.5, 0.5, 0.5]
@@ -196,8 +200,7 @@ def onevision_config(original: dict) -> LlavaOnevisionConfig:
 
 def key_mapping(config: LlavaOnevisionConfig) -> dict[str, str]:
     """Patterns of the original's names, and what they are in this version's classes."""
-    with torch.device("meta"):
-        tower = LlavaVideoForConditionalGeneration(config).model.vision_tower
+    tower = LlavaVideo().empty(config).model.vision_tower
     inner = "model.vision_tower.vision_model." if hasattr(tower, "vision_model") else "model.vision_tower."
     return {
         r"^model\.vision_tower\.vision_tower\.vision_model\.": inner,
