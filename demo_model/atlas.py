@@ -7,6 +7,7 @@ any size and stays sharp. ``build_atlas`` makes the file from fonts that allow e
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -21,8 +22,17 @@ CELL = 48  # side of a stored field in samples
 SPREAD = 0.25  # largest distance that is stored, in cell sides
 SUPERSAMPLING = 8
 GLYPH_HEIGHT = 0.62  # height of a capital letter in cell sides
-TRAIN_FONTS = ("DejaVuSans", "DejaVuSans-Bold", "DejaVuSansMono-Bold", "DejaVuSerif-Bold", "STIXGeneralBol")
-HELD_OUT_FONTS = ("Aileron", "DejaVuSansMono-Oblique")  # drawn only by the held-out set
+FONTS = (  # in the order of their textures: scenes keep font numbers, so that new fonts only go to the end
+    *("DejaVuSans", "DejaVuSans-Bold", "DejaVuSansMono-Bold", "DejaVuSerif-Bold", "STIXGeneralBol"),
+    *("Aileron", "DejaVuSansMono-Oblique"),
+    *("LiberationSans-Regular", "LiberationSerif-Italic", "LiberationMono-Regular", "NotoSerif-Bold"),
+    *("Roboto-Bold", "Roboto-Italic", "RobotoCondensed-Regular", "RobotoSlab-Regular"),
+    *("Lato-Light", "Lato-BoldItalic", "Cantarell-Bold", "Cabin-Regular", "FiraCode-Regular", "JetBrainsMono-Italic"),
+    *("OpenSans-Regular", "Inconsolata"),
+)
+HELD_OUT_FONTS = ("Aileron", "DejaVuSansMono-Oblique", "OpenSans-Regular", "Inconsolata")  # never drawn in training
+TRAIN_FONTS = tuple(font for font in FONTS if font not in HELD_OUT_FONTS)
+PILLOW_FONT = "Aileron"  # comes with Pillow, without a file
 
 
 @dataclass(frozen=True)
@@ -65,34 +75,58 @@ def load_atlas(device: str = "cpu") -> Atlas:
     return Atlas((fields - 127.5) / 127.5 * SPREAD, advances, fonts)
 
 
+def find_fonts(folders: Iterable[Path | str]) -> dict[str, Path]:
+    """Files of ``FONTS`` by name, looked for in folders and all folders below; the first that is found counts."""
+    found: dict[str, Path] = {}
+    for folder in folders:
+        for path in sorted(Path(folder).rglob("*.[to]tf")):
+            if path.stem in FONTS:
+                found.setdefault(path.stem, path)
+    return found
+
+
 def build_atlas(font_paths: dict[str, Path], target: Path = ATLAS_FILE) -> None:
-    """Draw all shapes and the characters of the given fonts and write their fields.
+    """Draw all shapes and the characters of ``FONTS`` and write their fields.
 
     Args:
-        font_paths: TrueType file of every font by name. ``Aileron`` comes with Pillow and needs none.
+        font_paths: TrueType or OpenType file of every font by name. ``Aileron`` comes with Pillow and needs none.
         target: file to write.
+
+    Raises:
+        ValueError: a font has no file.
     """
+    missing = [name for name in FONTS if name not in font_paths and name != PILLOW_FONT]
+    if missing:
+        raise ValueError(f"No file for {', '.join(missing)}; README.md names the packages that hold them.")
     fields = [_field(_shape_mask(shape)) for shape in SHAPES]
     advances = [1.0] * len(SHAPES)
-    fonts = TRAIN_FONTS + HELD_OUT_FONTS
-    for name in fonts:
+    for name in FONTS:
         font = _scaled_font(font_paths.get(name))
         for character in CHARACTERS:
             fields.append(_field(_glyph_mask(font, character)))
             advances.append(font.getlength(character) / (CELL * SUPERSAMPLING))
     packed = np.clip(np.stack(fields) / SPREAD * 127.5 + 127.5, 0, 255).round().astype(np.uint8)
-    np.savez_compressed(target, fields=packed, advances=np.float32(advances), fonts=np.array(fonts))
+    np.savez_compressed(target, fields=packed, advances=np.float32(advances), fonts=np.array(FONTS))
 
 
 def _scaled_font(path: Path | None):
-    """The font at the size where capitals are ``GLYPH_HEIGHT`` cells high."""
+    """The font at the size where capitals are ``GLYPH_HEIGHT`` cells high, or smaller where a character needs it."""
     from PIL import ImageFont
 
     def at(size: float):
         return ImageFont.truetype(str(path), size) if path else ImageFont.load_default(size)
 
     _, top, _, bottom = at(1000).getbbox("H")
-    return at(1000 * GLYPH_HEIGHT * CELL * SUPERSAMPLING / (bottom - top))
+    size = 1000 * GLYPH_HEIGHT * CELL * SUPERSAMPLING / (bottom - top)
+    reach = max(_reach(at(size), character) for character in CHARACTERS)
+    return at(size if reach <= 0.5 else size * 0.49 / reach)
+
+
+def _reach(font, character: str) -> float:
+    """How far a character extends from the middle of its cell, in cell sides; up to 0.5 lies inside."""
+    (_, top, _, bottom), (x0, y0, x1, y1) = font.getbbox("H"), font.getbbox(character)
+    x, y = font.getlength(character) / 2, (top + bottom) / 2
+    return max(x - x0, x1 - x, y - y0, y1 - y) / (CELL * SUPERSAMPLING)
 
 
 def _glyph_mask(font, character: str) -> np.ndarray:
