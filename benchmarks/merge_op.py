@@ -1,6 +1,8 @@
 """How long merging takes, stage by stage, against the floor of the memory and a plain transcription of the method.
 
-python -m benchmarks.merge_op --frames 128 --grid 14x14 --channels 3584 --dtype bfloat16 --json merge_op.json
+python -m benchmarks.merge_op --frames 128 --grid 14x14 --channels 3584 --dtype bfloat16 --json-out merge_op.json
+python -m benchmarks.merge_op --all --json-out merge_op.json    (every case of the GPU targets)
+python -m benchmarks.merge_op --tune                            (block sizes of the kernels, on a GPU)
 """
 
 from __future__ import annotations
@@ -9,19 +11,58 @@ import json
 import platform
 import statistics
 import time
-from collections.abc import Callable
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import cycle
 from pathlib import Path
 from typing import Annotated
 
 import torch
 import typer
+from torch.profiler import ProfilerActivity, profile
 
+from benchmarks.merge_check import compare_devices, count_flips
 from benchmarks.transcription import merge_pairwise
 from sttm_core import Quadtree, merge_tokens, similarity_tables, thresholds_for_retention
 from sttm_core.dispatch import kernels_for
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 MIB = 2**20
+ROTATED_BYTES = 256 * MIB  # inputs taken in turn add up to more than any cache holds
+WARM_UP = 3
+SLOW_RUNS = 7  # of what is only there for comparison
+
+
+@dataclass(frozen=True)
+class Case:
+    """One size of input, and the time and memory that it must not exceed on a GPU, None where nothing is promised."""
+
+    frames: int
+    height: int
+    width: int
+    channels: int
+    dtype: str = "bfloat16"
+    must_ms: float | None = None
+    must_mib: float | None = None
+
+    def __str__(self) -> str:
+        return f"{self.frames}x{self.height}x{self.width}x{self.channels} {self.dtype}"
+
+    @property
+    def tree(self) -> Quadtree:
+        return Quadtree(self.height, self.width)
+
+
+CASES = (
+    Case(128, 14, 14, 3584, must_ms=1.0, must_mib=256),
+    Case(180, 14, 14, 3584, must_ms=1.3),
+    Case(64, 20, 36, 3584, must_ms=1.5, must_mib=400),
+    Case(1024, 14, 14, 3584),
+    Case(64, 27, 27, 3584),
+    Case(32, 64, 64, 3584),
+    Case(128, 14, 14, 3584, dtype="float32"),
+)
 
 
 def drifting_video(frames: int, height: int, width: int, channels: int, device: torch.device) -> torch.Tensor:
@@ -37,21 +78,27 @@ def drifting_video(frames: int, height: int, width: int, channels: int, device: 
     return video
 
 
+def rotated(tokens: torch.Tensor) -> list[torch.Tensor]:
+    """Copies to take in turn on a GPU, so that no run finds its input in the cache."""
+    copies = 1 if tokens.device.type == "cpu" else 1 + -(-ROTATED_BYTES // tokens.nbytes)
+    return [tokens, *(tokens.clone() for _ in range(copies - 1))]
+
+
 def waits(device: torch.device) -> Callable[[], None]:
     return torch.cuda.synchronize if device.type == "cuda" else lambda: None
 
 
-def milliseconds(work: Callable[[], object], runs: int, device: torch.device) -> dict[str, float]:
-    """Median, fastest and slowest of ``runs`` calls, after two that do not count."""
-    wait, spent = waits(device), []
-    for run in range(runs + 2):
+def milliseconds(work: Callable[[torch.Tensor], object], inputs: Sequence[torch.Tensor], runs: int) -> dict[str, float]:
+    """Median, fastest and slowest of ``runs`` calls on inputs in turn, after some that do not count."""
+    wait, spent = waits(inputs[0].device), []
+    for run, tokens in zip(range(runs + WARM_UP), cycle(inputs)):  # noqa: B905
         wait()
         begin = time.perf_counter()
-        work()
+        work(tokens)
         wait()
-        if run > 1:
+        if run >= WARM_UP:
             spent.append(1e3 * (time.perf_counter() - begin))
-    return {"median_ms": statistics.median(spent), "min_ms": min(spent), "max_ms": max(spent)}
+    return {"median_ms": statistics.median(spent), "min_ms": min(spent), "max_ms": max(spent), "runs": runs}
 
 
 def extra_memory(work: Callable[[], object], device: torch.device) -> float | None:
@@ -61,27 +108,46 @@ def extra_memory(work: Callable[[], object], device: torch.device) -> float | No
     torch.cuda.synchronize()
     torch.cuda.reset_peak_memory_stats()
     before = torch.cuda.memory_allocated()
-    work()
+    result = work()
     torch.cuda.synchronize()
+    del result
     return (torch.cuda.max_memory_allocated() - before) / MIB
+
+
+def launches(work: Callable[[], object], device: torch.device) -> dict[str, float] | None:
+    """What a GPU was asked to do: kernels and copies, those that the host waited for, and time that it was busy."""
+    if device.type != "cuda":
+        return None
+    torch.cuda.synchronize()
+    with profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA]) as recorded:
+        work()
+        torch.cuda.synchronize()
+    on_gpu = [event for event in recorded.events() if event.device_type == torch.autograd.DeviceType.CUDA]
+    return {
+        "launches": len(on_gpu),
+        "host_waits": sum("DtoH" in event.name for event in on_gpu),
+        "busy_ms": sum(event.device_time for event in on_gpu) / 1e3,
+        "by_name_us": {event.name[:60]: round(event.device_time, 1) for event in on_gpu},
+    }
 
 
 def copy_bandwidth(tokens: torch.Tensor, runs: int) -> float:
     """Bytes per second, read and written, of a plain copy as large as the features."""
     target = torch.empty_like(tokens)
-    best = milliseconds(lambda: target.copy_(tokens), runs, tokens.device)["min_ms"]
+    best = milliseconds(lambda features: target.copy_(features), [tokens], runs)["min_ms"]
     return 2 * tokens.nbytes / (best / 1e3)
 
 
 def counted_work(tokens: torch.Tensor, tree: Quadtree, kept: int) -> dict[str, float]:
-    """Bytes that must move (read once, write once) and that two passes move, and multiply-adds times two."""
+    """Bytes that must move (read once, write once), those of two passes, and multiply-adds of the Gram matrices x 2."""
     frames, channels = tokens.shape[0], tokens.shape[-1]
     cells, patches = tree.cells.patches.shape
     grams = (2 * frames - 1) * cells * patches * patches
     written = kept * channels * tokens.element_size()
+    tables = 4 * (frames * tree.num_internal + (frames - 1) * len(tree.pairs))
     return {
         "bytes_floor": tokens.nbytes + written,
-        "bytes_two_passes": 2 * tokens.nbytes + written + 4 * grams,
+        "bytes_two_passes": 2 * tokens.nbytes + written + tables,
         "flops": 2 * grams * channels + 2 * tokens.numel(),
     }
 
@@ -93,18 +159,19 @@ def bench(tokens: torch.Tensor, tree: Quadtree, retention: float, runs: int, pai
     taus = found.tau_spatial, found.tau_temporal
     plan = tables.plan(*taus)
     stages = {
-        "tables": lambda: similarity_tables(tokens, tree),
-        "plan": lambda: tables.plan(*taus),
-        "apply": lambda: plan.apply(tokens),
-        "all of it": lambda: merge_tokens(tokens, *taus, root_level=tree.root_level),
+        "tables": lambda features: similarity_tables(features, tree),
+        "plan": lambda features: tables.plan(*taus),
+        "apply": plan.apply,
+        "all of it": lambda features: merge_tokens(features, *taus, root_level=tree.root_level),
     }
     if pairwise:
-        stages["pairwise transcription"] = lambda: merge_pairwise(tokens, tree, *taus)
-    rows = {
-        name: milliseconds(work, runs, device) | {"extra_mib": extra_memory(work, device)}
-        for name, work in stages.items()
-    }
-    work, bandwidth = counted_work(tokens, tree, plan.num_tokens), copy_bandwidth(tokens, runs)
+        stages["pairwise transcription"] = lambda features: merge_pairwise(features, tree, *taus)
+    inputs = rotated(tokens)
+    rows = {}
+    for name, work in stages.items():
+        times = milliseconds(work, inputs, min(runs, SLOW_RUNS) if name.startswith("pairwise") else runs)
+        rows[name] = times | {"extra_mib": extra_memory(lambda work=work: work(tokens), device)}
+    work, bandwidth = counted_work(tokens, tree, plan.num_tokens), copy_bandwidth(tokens, min(runs, 10))
     floor = 1e3 * work["bytes_floor"] / bandwidth
     whole = rows["all of it"]["median_ms"]
     ratios = {"to_floor": whole / floor}
@@ -113,6 +180,7 @@ def bench(tokens: torch.Tensor, tree: Quadtree, retention: float, runs: int, pai
     return {
         "retention": plan.retention, "tokens": [plan.num_patches, plan.num_tokens], "taus": taus, "stages": rows,
         **work, "copy_bytes_per_s": bandwidth, "floor_ms": floor, "ratios": ratios,
+        "gpu": launches(lambda: stages["all of it"](tokens), device),
     }  # fmt: skip
 
 
@@ -132,7 +200,7 @@ def table(result: dict) -> str:
     lines = [f"{'stage':24}{'median':>10}{'fastest':>10}{'slowest':>10}{'extra':>12}"]
     for name, row in result["stages"].items():
         extra = "-" if row["extra_mib"] is None else f"{row['extra_mib']:.0f} MiB"
-        times = "".join(f"{row[key]:8.2f}ms" for key in ("median_ms", "min_ms", "max_ms"))
+        times = "".join(f"{row[key]:8.3f}ms" for key in ("median_ms", "min_ms", "max_ms"))
         lines.append(f"{name:24}{times}{extra:>12}")
     before, after = result["tokens"]
     lines += [
@@ -146,6 +214,10 @@ def table(result: dict) -> str:
         lines.append(
             f"the pairwise transcription takes {result['ratios']['pairwise_to_ours']:.1f} times as long as ours"
         )
+    if result["gpu"]:
+        lines.append(
+            "{launches} launches and copies, {host_waits} waited for, busy {busy_ms:.3f} ms".format(**result["gpu"])
+        )
     return "\n".join(lines)
 
 
@@ -156,6 +228,79 @@ def grid_of(text: str) -> tuple[int, int]:
     return int(sides[0]), int(sides[1])
 
 
+def measure(case: Case, retention: float, runs: int, pairwise: bool, device: torch.device) -> dict:
+    """`bench` of one case on a made-up video, with what was asked for."""
+    video = drifting_video(case.frames, case.height, case.width, case.channels, device)
+    result = bench(video.to(DTYPES[case.dtype]), case.tree, retention, runs, pairwise)
+    about = {"frames": case.frames, "grid": f"{case.height}x{case.width}", "channels": case.channels}
+    return about | {"dtype": case.dtype, "runs": runs, "must_ms": case.must_ms, "must_mib": case.must_mib} | result
+
+
+def guarded(name: str, work: Callable[[], dict], wait: Callable[[], None] = lambda: None) -> dict:
+    """What ``work`` returns, or what went wrong, in short."""
+    try:
+        result = work()
+        wait()
+        return result
+    except Exception as error:  # one part that fails must not hide the others
+        last = traceback.extract_tb(error.__traceback__)[-3:]
+        where = [f"{Path(frame.filename).name}:{frame.lineno} {frame.name}" for frame in last]
+        print(f"{name} FAILED: {type(error).__name__}: {str(error)[:400]} ({' < '.join(reversed(where))})", flush=True)
+        return {"error": f"{type(error).__name__}: {error}"[:2000], "where": where}
+
+
+def summary(results: dict[str, dict]) -> str:
+    """One line a case: stages, memory, the transcription, the floor, and whether the promise is kept."""
+    head = ("case", "tables", "plan", "apply", "all", "slowest", "MiB", "pairwise", "MiB", "floor", "x", "busy", "n")
+    lines = [f"{head[0]:32}" + "".join(f"{name:>9}" for name in head[1:])]
+    for name, result in results.items():
+        if "error" in result:
+            lines.append(f"{name:32} failed: {result['error'][:80]}")
+            continue
+        rows, gpu = result["stages"], result["gpu"] or {"busy_ms": float("nan"), "launches": 0}
+        whole, pairwise = rows["all of it"], rows.get("pairwise transcription", {})
+        cells = [rows[stage]["median_ms"] for stage in ("tables", "plan", "apply")]
+        cells += [whole["median_ms"], whole["max_ms"], whole["extra_mib"], pairwise.get("median_ms")]
+        cells += [pairwise.get("extra_mib"), result["floor_ms"], result["ratios"]["to_floor"], gpu["busy_ms"]]
+        texts = [f"{value:9.3f}" if value is not None and value < 100 else f"{value or 0:9.0f}" for value in cells]
+        lines.append(f"{name:32}" + "".join(texts) + f"{gpu['launches']:9d}" + verdict(result))
+    return "\n".join(lines)
+
+
+def verdict(result: dict) -> str:
+    """Whether time and memory are within what was asked for."""
+    whole = result["stages"]["all of it"]
+    found = ((whole["median_ms"], result["must_ms"]), (whole["extra_mib"], result["must_mib"]))
+    kept = [value <= limit for value, limit in found if limit is not None and value is not None]
+    return "" if not kept else "  ok" if all(kept) else "  MISSED"
+
+
+def checks(device: torch.device) -> dict[str, dict]:
+    """Equal plans on this device and on the CPU, and decisions that bfloat16 changes."""
+    found = {}
+    for grid in ((14, 14), (20, 36), (27, 27), (64, 64)):
+        for rules in ("paper", "as_released"):
+            name = f"check {grid[0]}x{grid[1]} {rules}"
+            found[name] = guarded(name, lambda grid=grid, rules=rules: compare_devices(8, *grid, 512, rules, device))
+            print(name, found[name], flush=True)
+    flips = guarded("bfloat16", lambda: count_flips(drifting_video(64, 14, 14, 3584, device), 0.3))
+    print("decisions that bfloat16 changes", flips, flush=True)
+    return found | {"bfloat16": flips}
+
+
+def run_all(cases: Sequence[Case], retention: float, runs: int, pairwise: bool, device: torch.device) -> dict:
+    """Every case; one that fails is told and the others go on."""
+    results = {}
+    for case in cases:
+        results[str(case)] = guarded(str(case), lambda case=case: measure(case, retention, runs, pairwise, device))
+        print(f"\n{case}", flush=True)
+        if "error" not in results[str(case)]:
+            print(table(results[str(case)]), flush=True)
+        if device.type == "cuda":
+            torch.cuda.empty_cache()
+    return results
+
+
 def main(
     frames: Annotated[int, typer.Option(min=1)] = 16,
     grid: Annotated[str, typer.Option(help="Patches a frame, rows x columns.")] = "14x14",
@@ -164,21 +309,32 @@ def main(
     retention: Annotated[float, typer.Option(help="Share of tokens to keep.")] = 0.3,
     runs: Annotated[int, typer.Option(min=1)] = 50,
     pairwise: Annotated[bool, typer.Option(help="Time the pairwise transcription too.")] = True,
+    every: Annotated[bool, typer.Option("--all", help="All cases with a target, and checks of the results.")] = False,
+    tune: Annotated[bool, typer.Option(help="Try block sizes of the kernels on a GPU and print the best.")] = False,
     device: Annotated[str | None, typer.Option(show_default="a GPU if there is one")] = None,
-    json_out: Annotated[Path | None, typer.Option("--json", help="Also write the figures to this file.")] = None,
+    json_out: Annotated[Path | None, typer.Option("--json-out", "--json", help="Write the figures to a file.")] = None,
 ) -> None:
     """Milliseconds from features to merged tokens, stage by stage."""
     if dtype not in DTYPES:
         raise typer.BadParameter(f"{dtype!r} is none of {', '.join(DTYPES)}.")
-    height, width = grid_of(grid)
+    case = Case(frames, *grid_of(grid), channels, dtype)
     place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    tokens = drifting_video(frames, height, width, channels, place).to(DTYPES[dtype])
-    about = machine(place) | {"frames": frames, "grid": grid, "channels": channels, "dtype": dtype, "runs": runs}
-    print(", ".join(f"{name} {value}" for name, value in about.items()))
-    result = bench(tokens, Quadtree(height, width), retention, runs, pairwise)
-    print(table(result))
+    about = machine(place)
+    print(", ".join(f"{name} {value}" for name, value in about.items()), flush=True)
+    if tune:
+        from benchmarks.merge_tuning import tune_kernels  # needs Triton
+
+        figures = tune_kernels(place)
+    elif every:
+        found = checks(place)
+        results = run_all(CASES, retention, runs, pairwise, place)
+        print(f"\n{summary(results)}")
+        figures = {"cases": results, "checks": found}
+    else:
+        figures = measure(case, retention, runs, pairwise, place)
+        print(f"{case}\n{table(figures)}")
     if json_out:
-        json_out.write_text(json.dumps(about | result, indent=2) + "\n")
+        json_out.write_text(json.dumps(about | figures, indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ import torch
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
-from . import dispatch
 from .quadtree import lookup
 
 
@@ -21,8 +20,6 @@ def smallest_labels(first: torch.Tensor, second: torch.Tensor, num_nodes: int) -
     Returns:
         ``[num_nodes]`` int64 on the device of ``first``.
     """
-    if kernels := dispatch.kernels_for(first):
-        return kernels.chain_labels(first, second, num_nodes)
     if first.device.type == "cpu":
         return _scipy_labels(first, second, num_nodes)
     return _propagated_labels(first, second, num_nodes)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from types import ModuleType
 
 import torch
 
@@ -75,10 +76,20 @@ def apply_plan(plan: MergePlan, tokens: torch.Tensor) -> MergedTokens:
     if plan.member_of.device != tokens.device:
         plan = plan.to(tokens.device)
     flat = tokens.reshape(plan.num_patches, tokens.shape[-1])
-    token, weights = plan.member_of.reshape(-1), member_weights(plan)
     if kernels := dispatch.kernels_for(flat):
-        return MergedTokens(kernels.pool_rows(flat.contiguous(), token, weights, plan.patch_counts), plan)
+        return MergedTokens(kernels.pool_members(flat.contiguous(), *sorted_members(kernels, plan)), plan)
+    token, weights = plan.member_of.reshape(-1), member_weights(plan)
     return MergedTokens(pool_members(flat, token, weights, plan.num_tokens), plan)
+
+
+def sorted_members(kernels: ModuleType, plan: MergePlan) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Order, weights and starts of the tokens' members, see `kernels.sort_members`."""
+    tree, device = plan.tree, plan.member_of.device
+    by_level = tree_tensor(tree, "node_weights", device) if plan.weighting == "nodes" else None
+    return kernels.sort_members(
+        plan.member_of.view(-1), plan.node_of_patch.view(-1), plan.node_ids, tree_tensor(tree, "levels", device),
+        by_level, plan.num_tokens,
+    )  # fmt: skip
 
 
 def pool_members(patches: torch.Tensor, token: torch.Tensor, weights: torch.Tensor, num_tokens: int) -> torch.Tensor:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from . import dispatch
 from .components import released_labels, smallest_labels
 from .quadtree import Quadtree, lookup, take_columns, tree_tensor
 
@@ -127,11 +128,24 @@ class MergePlan:
 def build_plan(tables: SimilarityTables, tau_spatial: float, tau_temporal: float, rules: str) -> MergePlan:
     """The plan at these thresholds; comparisons are made in float32, as everywhere (see `SimilarityTables.plan`).
 
-    On a GPU the host waits twice: for the numbers of nodes and links, and for the number of tokens. (The loop of
-    ``rules="as_released"`` waits once more in each of its rounds.)
+    With Triton the host waits once, for the numbers of nodes, links and tokens. (The loop of ``rules="as_released"``
+    waits once more in each of its rounds.)
     """
     tau_s, tau_t = check_threshold("tau_spatial", tau_spatial), check_threshold("tau_temporal", tau_temporal)
     check_rules(rules)
+    minima = tables.split_minima(rules)
+    if dispatch.kernels_for(minima):
+        from .kernels_plan import plan_arrays  # needs Triton
+
+        arrays = plan_arrays(tables.tree, minima, tables.pair_cosines, tau_s, tau_t, rules)
+    else:
+        arrays = _plan_arrays(tables, tau_s, tau_t, rules)
+    taus = float(tau_spatial), float(tau_temporal)
+    return MergePlan(tables.tree, tables.num_frames, *taus, rules, tables.weighting, *arrays)
+
+
+def _plan_arrays(tables: SimilarityTables, tau_s: float, tau_t: float, rules: str) -> tuple[torch.Tensor, ...]:
+    """The arrays of a `MergePlan`, in its order."""
     tree, device = tables.tree, tables.device
     kept = keep_nodes(tables, tau_s, rules)
     linked, cosines = mark_links(tables, kept, tau_t)
@@ -147,11 +161,9 @@ def build_plan(tables: SimilarityTables, tau_spatial: float, tau_temporal: float
     leaders = positions(first, int(first.sum()))
     boxes = torch.cat([node_frames[:, None], node_boxes], dim=1).index_select(0, leaders)
     grid = (tables.num_frames, tree.height, tree.width)
-    return MergePlan(
-        tree, tables.num_frames, float(tau_spatial), float(tau_temporal), rules, tables.weighting,
+    return (
         node_frames, node_ids, node_tokens, links, lookup(cosines, links_at),
-        boxes, count_values(member_of, len(boxes)),
-        kept.rank.view(grid), member_of.view(grid),
+        boxes, count_values(member_of, len(boxes)), kept.rank.view(grid), member_of.view(grid),
     )  # fmt: skip
 
 

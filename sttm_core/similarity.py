@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from types import ModuleType
 
 import numpy as np
 import torch
@@ -16,6 +17,7 @@ import torch
 from . import dispatch
 from .plan import MergePlan, build_plan
 from .quadtree import Quadtree, shared_tree, take_columns, tree_tensor
+from .tiles import tile_side, tiles_of
 
 WEIGHTINGS = ("nodes", "patches")
 CHUNK_BYTES = 4 * 2**20  # float32 features worked on at a time on a CPU: near its caches
@@ -108,13 +110,13 @@ def similarity_tables(
     if weighting not in WEIGHTINGS:
         raise ValueError(f"weighting must be one of {', '.join(WEIGHTINGS)}, got {weighting!r}.")
     frames = tokens.reshape(tokens.shape[0], tree.num_patches, tokens.shape[-1])  # [T, H*W, C]
-    per_chunk = _frames_per_chunk(frames, tree)
-    parts = [
-        _chunk_tables(frames[start : start + per_chunk + 1], tree, weighting, min(per_chunk, len(frames) - start))
-        for start in range(0, len(frames), per_chunk)
-    ]
-    child_min, released, pair_cosines, norms = (torch.cat(rows) for rows in zip(*parts, strict=True))
-    check_finite(norms, tokens)
+    kernels = dispatch.kernels_for(frames)
+    if kernels and tile_side(tree) <= kernels.LARGEST_SIDE:
+        child_min, released, pair_cosines, is_finite = _kernel_tables(kernels, frames.contiguous(), tree, weighting)
+    else:
+        child_min, released, pair_cosines, is_finite = _torch_tables(frames, tree, weighting)
+    if not is_finite:
+        raise ValueError(_not_finite(tokens))
     return SimilarityTables(tree, child_min, released if len(tree.border_nodes) else child_min, pair_cosines, weighting)
 
 
@@ -136,31 +138,48 @@ def check_tokens(tokens: torch.Tensor, tree: Quadtree | None) -> Quadtree:
     return tree
 
 
-def check_finite(norms: torch.Tensor, tokens: torch.Tensor) -> None:
-    """Raise ValueError if squared norms show that the features hold NaN or infinity, or overflow float32."""
-    if torch.isfinite(norms).all():
-        return
+def _not_finite(tokens: torch.Tensor) -> str:
+    """What to say of features whose squared norms are not finite."""
     if torch.isfinite(tokens).all():
-        raise ValueError("tokens are too large: their squared norms overflow float32; scale them down.")
-    raise ValueError("tokens hold NaN or infinite values; check the model's outputs.")
+        return "tokens are too large: their squared norms overflow float32; scale them down."
+    return "tokens hold NaN or infinite values; check the model's outputs."
+
+
+def _kernel_tables(
+    kernels: ModuleType, frames: torch.Tensor, tree: Quadtree, weighting: str
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, bool]:
+    """Child minima of both rules, pair cosines, and whether all squared norms are finite."""
+    tiles = tiles_of(tree, weighting, frames.device)
+    child_min, pair_cosines, not_finite = kernels.cosine_tables(frames, tiles, tree.num_internal, len(tree.pairs))
+    released = child_min
+    if len(tree.border_nodes):
+        released = child_min.clone()
+        kernels.lower_border_minima(frames, *_border_rows(tree, weighting, frames.device), released)
+    return child_min, released, pair_cosines, not not_finite.item()
+
+
+def _torch_tables(
+    frames: torch.Tensor, tree: Quadtree, weighting: str
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, bool]:
+    """As `_kernel_tables`, some frames at a time."""
+    per_chunk = _frames_per_chunk(frames, tree)
+    parts = [
+        _chunk_tables(frames[start : start + per_chunk + 1], tree, weighting, min(per_chunk, len(frames) - start))
+        for start in range(0, len(frames), per_chunk)
+    ]
+    child_min, released, pair_cosines, norms = (torch.cat(rows) for rows in zip(*parts, strict=True))
+    return child_min, released, pair_cosines, bool(torch.isfinite(norms).all())
 
 
 def _frames_per_chunk(frames: torch.Tensor, tree: Quadtree) -> int:
-    (cells, nodes), patches = tree.cells.nodes.shape, tree.cells.patches.shape[1]
-    if dispatch.kernels_for(frames):  # only dot products are stored: of patches, half-way to nodes, of nodes
-        per_frame = 2 * cells * (patches * patches + nodes * patches + nodes * nodes)
-    else:
-        per_frame = cells * patches * frames.shape[-1]
+    per_frame = tree.cells.patches.size * frames.shape[-1]
     chunk_bytes = CHUNK_BYTES * (1 if frames.device.type == "cpu" else DEVICE_CHUNKS)
     return max(1, chunk_bytes // (per_frame * FLOAT_BYTES))
 
 
 def _grams(frames: torch.Tensor, tree: Quadtree) -> tuple[torch.Tensor, torch.Tensor]:
     """``[F, cells, P, P]`` within frames and ``[F-1, cells, P, P]`` to the next frame, float32."""
-    patches = tree_tensor(tree, "cell_patches", frames.device)  # [cells, P]
-    if kernels := dispatch.kernels_for(frames):
-        return kernels.gram_matrices(frames.contiguous(), patches)
-    x = frames[:, patches].float()  # [F, cells, P, C]
+    x = frames[:, tree_tensor(tree, "cell_patches", frames.device)].float()  # [F, cells, P, C]
     return x @ x.mT, x[:-1] @ x[1:].mT
 
 
@@ -244,6 +263,24 @@ def _borders(tree: Quadtree, weighting: str, device: torch.device) -> tuple[_Bor
         nodes, patches, own, covers, under, corners = (torch.tensor(array, device=device) for array in arrays)
         borders.append(_Border(nodes, patches, own, covers, corner, under, corners))
     return tuple(borders)
+
+
+@lru_cache(maxsize=64)
+def _border_rows(tree: Quadtree, weighting: str, device: torch.device) -> tuple[torch.Tensor, ...]:
+    """``[B]`` columns of the minima, ``[B, 2, R]`` patches and weights of border nodes and of their corners."""
+    weights, means = tree.patch_weights(weighting), []
+    for node in tree.border_nodes:
+        level = tree.levels[node]
+        corner = tree.level_offsets[level - 1]
+        both = np.flatnonzero(tree.ancestors[level] == node), np.flatnonzero(tree.ancestors[level - 1] == corner)
+        means.append([(both[0], weights[level, both[0]]), (both[1], weights[level - 1, both[1]])])
+    longest = max(len(patches) for pair in means for patches, _ in pair)
+    rows, shares = (np.zeros((len(means), 2, longest), dtype) for dtype in (np.int64, np.float32))
+    for border, pair in enumerate(means):
+        for side, (patches, own) in enumerate(pair):
+            rows[border, side, : len(patches)], shares[border, side, : len(patches)] = patches, own
+    columns = tree.border_nodes - tree.num_patches
+    return tuple(torch.tensor(array, device=device) for array in (columns, rows, shares))
 
 
 @lru_cache(maxsize=64)

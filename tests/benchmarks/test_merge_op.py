@@ -39,7 +39,7 @@ def test_work_is_counted_as_by_hand():
     tokens = torch.zeros(3, 4, 4, 10, dtype=torch.bfloat16)  # 4x4: the root grid is the grid of patches
     work = merge_op.counted_work(tokens, Quadtree(4, 4), kept=6)
     assert work["bytes_floor"] == 3 * 16 * 10 * 2 + 6 * 10 * 2
-    assert work["bytes_two_passes"] == 2 * 3 * 16 * 10 * 2 + 6 * 10 * 2 + 4 * 5 * 16
+    assert work["bytes_two_passes"] == 2 * 3 * 16 * 10 * 2 + 6 * 10 * 2 + 4 * 2 * 16
     assert work["flops"] == 2 * 5 * 16 * 10 + 2 * 480
 
 

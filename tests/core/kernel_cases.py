@@ -5,13 +5,12 @@ Run by `test_kernels.py` in a process of its own: the interpreter is chosen when
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 import torch
 
-from sttm_core import Quadtree, dispatch, kernels, merge_tokens, similarity_tables
-from sttm_core.components import smallest_labels
+from sttm_core import Quadtree, SimilarityTables, dispatch, kernels, merge_tokens, similarity_tables
 from sttm_core.merge import pool_members
+from sttm_core.tiles import tile_side
 from tests.core import naive
 from tests.core.videos import safe_threshold, smooth_video
 
@@ -31,76 +30,83 @@ def use_kernels(monkeypatch, wanted: bool) -> None:
     monkeypatch.setattr(dispatch, "kernels_for", lambda tensor: kernels if wanted else None)
 
 
-@pytest.mark.parametrize("dtype", DTYPES, ids=str)
-@pytest.mark.parametrize(("height", "width", "root_level"), [(5, 7, 1), (14, 14, 1), (20, 24, 1)])
-def test_gram_matrices_are_dot_products_within_and_between_frames(height, width, root_level, dtype):
-    cells = torch.tensor(Quadtree(height, width, root_level).cell_patches, device=DEVICE)
-    frames = random_frames(3, height * width, 70, dtype)
-    within, between = kernels.gram_matrices(frames, cells)
-    x = frames[:, cells].double()
-    torch.testing.assert_close(within.double(), x @ x.mT, rtol=1e-5, atol=1e-4)
-    torch.testing.assert_close(between.double(), x[:-1] @ x[1:].mT, rtol=1e-5, atol=1e-4)
-
-
-def test_cells_larger_than_a_block_are_written_in_blocks():
-    tree = Quadtree(20, 24, 0)
-    cells = torch.tensor(tree.cell_patches, device=DEVICE)
-    assert cells.shape[1] > kernels.MAX_DOT
-    frames = random_frames(2, 480, 20)
-    within, between = kernels.gram_matrices(frames, cells)
-    x = frames[:, cells]
-    torch.testing.assert_close(within, x @ x.mT, rtol=1e-5, atol=1e-4)
-    torch.testing.assert_close(between, x[:1] @ x[1:].mT, rtol=1e-5, atol=1e-4)
-
-
-def test_one_frame_has_no_next_one():
-    frames, cells = random_frames(1, 16, 8), torch.arange(16, device=DEVICE).view(4, 4)
-    within, between = kernels.gram_matrices(frames, cells)
-    x = frames[:, cells]
-    assert between.shape == (0, 4, 4, 4)
-    torch.testing.assert_close(within, x @ x.mT, rtol=1e-5, atol=1e-5)
+def order_of(token: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Rows of `pool_members` that weigh alike."""
+    nodes = torch.zeros_like(token)
+    return kernels.sort_members(token, nodes, nodes[:1], nodes[:1], None, count)
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("channels", [1, 130])
-def test_pooling_adds_up_the_members(dtype, channels):
+def test_pooling_takes_weighted_means_of_the_members(dtype, channels):
     rows = random_frames(1, 90, channels, dtype)[0]
     token = torch.randint(0, 7, (90,), generator=torch.Generator().manual_seed(1)).to(DEVICE)
     token[:7] = torch.arange(7)
+    order, _, starts = order_of(token, 7)
     weights = torch.rand(90, generator=torch.Generator().manual_seed(2)).to(DEVICE)
-    pooled = kernels.pool_rows(rows, token, weights, torch.bincount(token, minlength=7))
+    pooled = kernels.pool_members(rows, order, weights[order], starts)
     assert pooled.dtype == dtype
-    expected = pool_members(rows, token, weights, 7).double()
+    shares = weights / torch.zeros(7, device=DEVICE).index_add(0, token, weights)[token]
+    expected = pool_members(rows, token, shares, 7).double()
     torch.testing.assert_close(pooled.double(), expected, rtol=ROUNDING[dtype], atol=ROUNDING[dtype])
-    assert torch.equal(pooled, kernels.pool_rows(rows, token, weights, torch.bincount(token, minlength=7)))
+    assert torch.equal(pooled, kernels.pool_members(rows, order, weights[order], starts))
 
 
-def as_tensors(links: list[tuple[int, int]]) -> tuple[torch.Tensor, torch.Tensor]:
-    return torch.tensor(links, dtype=torch.int64, device=DEVICE).reshape(-1, 2).unbind(1)  # with gaps, as in plans
+def test_members_are_sorted_by_token_and_then_in_scan_order():
+    token = torch.tensor([2, 0, 0, 1, 2, 0], device=DEVICE)
+    order, weights, starts = order_of(token, 3)
+    assert order.tolist() == [1, 2, 5, 3, 0, 4] and starts.tolist() == [0, 3, 4, 6] and weights.tolist() == [1] * 6
 
 
-@pytest.mark.parametrize(
-    ("links", "count"),
-    [
-        ([], 5),
-        ([(0, 1)], 2),
-        ([(i, i + 1) for i in range(299)], 300),
-        ([(i, i + 1) for i in reversed(range(299))], 300),
-        ([(0, 3), (1, 3), (2, 3), (1, 4), (0, 4)], 6),  # a loop through two frames
-        ([(8, 9), (7, 9), (6, 8), (5, 7), (0, 6), (5, 6)], 10),
-    ],
-)
-def test_chains_get_their_smallest_node(links, count):
-    labels = kernels.chain_labels(*as_tensors(links), count)
-    assert labels.tolist() == naive.true_labels(links, count)
+def long_chain_tokens(frames: int) -> torch.Tensor:
+    """Patches that stay as they are through all frames, each at a right angle to the others."""
+    return torch.eye(16, device=DEVICE).view(1, 4, 4, 16).expand(frames, -1, -1, -1).contiguous()
 
 
-@pytest.mark.parametrize("seed", range(3))
-def test_random_chains_are_those_of_the_other_path(seed):
-    drawn = np.random.default_rng(seed).integers(0, 500, size=(400, 2))
-    first, second = as_tensors(np.sort(drawn, axis=1).tolist())
-    expected = smallest_labels(first.cpu(), second.cpu(), 500)
-    assert torch.equal(kernels.chain_labels(first, second, 500).cpu(), expected)
+def test_chains_through_many_frames_get_their_first_node(monkeypatch):
+    use_kernels(monkeypatch, True)
+    frames = 300 if HAS_GPU else 40
+    merged = merge_tokens(long_chain_tokens(frames), 0.9, 0.9)
+    assert merged.boxes[:, 0].tolist() == [0] * 16 and merged.patch_counts.tolist() == [frames] * 16
+    assert torch.equal(merged.tokens, long_chain_tokens(1).view(16, 16))
+
+
+def random_tables(seed: int, tree: Quadtree, frames: int) -> SimilarityTables:
+    """Cosines that belong to no features: many chains that fork and meet again."""
+    draw = torch.Generator().manual_seed(seed)
+    minima = torch.rand(frames, tree.num_internal, generator=draw)
+    pairs = torch.rand(frames - 1, len(tree.pairs), generator=draw)
+    return SimilarityTables(tree, minima, minima.flip(0), pairs)
+
+
+@pytest.mark.parametrize("rules", naive.RULES)
+@pytest.mark.parametrize("grid", [(14, 14, 1), (14, 14, 0), (9, 11, 0), (1, 6, 1), (27, 13, 0)])
+@pytest.mark.parametrize("taus", [(0.3, 0.5), (0.6, 0.2), (0.5, 0.9), (2.0, 2.0), (0.5, 0.0), (-1.0, 0.1)])
+def test_plans_are_equal_array_by_array(monkeypatch, grid, taus, rules):
+    tables = random_tables(len(grid), Quadtree(*grid), frames=40 if HAS_GPU else 4)
+    use_kernels(monkeypatch, False)
+    expected = tables.plan(*taus, rules=rules)
+    use_kernels(monkeypatch, True)
+    plan = tables.to(DEVICE).plan(*taus, rules=rules)
+    for name, value in vars(expected).items():
+        if isinstance(value, torch.Tensor):
+            found = getattr(plan, name)
+            assert found.dtype == value.dtype and torch.equal(found.cpu(), value), name
+
+
+def test_a_single_frame_has_no_links(monkeypatch):
+    use_kernels(monkeypatch, True)
+    merged = merge_tokens(torch.ones(1, 14, 14, 8, device=DEVICE), 0.9, 0.9)
+    assert len(merged.plan.links) == 0 and len(merged.tokens) == 16
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_values_that_are_not_finite_are_found(monkeypatch, value):
+    use_kernels(monkeypatch, True)
+    tokens = torch.ones(3, 6, 6, 40, device=DEVICE)
+    tokens[2, 5, 4, 39] = value
+    with pytest.raises(ValueError, match="NaN or infinite"):
+        similarity_tables(tokens)
 
 
 @pytest.mark.parametrize("rules", naive.RULES)
@@ -120,13 +126,15 @@ def test_the_whole_line_gives_equal_results_on_odd_grids(monkeypatch, dtype, rul
 
 
 @pytest.mark.parametrize(("height", "width", "root_level"), GRIDS)
-def test_tables_are_equal_on_many_grids(monkeypatch, height, width, root_level):
+@pytest.mark.parametrize("weighting", naive.WEIGHTINGS)
+def test_tables_are_equal_on_many_grids(monkeypatch, height, width, root_level, weighting):
     tree = Quadtree(height, width, root_level)
     tokens = torch.from_numpy(smooth_video(7, 3, height, width, 10)).to(DEVICE)
     use_kernels(monkeypatch, False)
-    expected = similarity_tables(tokens, tree)
+    expected = similarity_tables(tokens, tree, weighting=weighting)
     use_kernels(monkeypatch, True)
-    tables = similarity_tables(tokens, tree)
+    tables = similarity_tables(tokens, tree, weighting=weighting)
+    assert tile_side(tree) <= kernels.LARGEST_SIDE
     for name in ("child_min", "child_min_released", "pair_cosines"):
         torch.testing.assert_close(getattr(tables, name), getattr(expected, name), rtol=0, atol=2e-5)
 

@@ -39,42 +39,69 @@ def test_kernels_on_the_gpu():
     assert "skipped" not in run_cases()
 
 
-def compiled(name: str, constants: dict[str, object], pointers: dict[str, str], warps: int = 4, stages: int = 3):
+ALIGNED = {"channels", "frame_stride", "patch_stride", "row_stride", "num_rows"}
+
+
+def compiled(module, name: str, constants: dict[str, object], pointers: str, warps: int = 4, stages: int = 3):
     """Compile a kernel for compute capability 9.0; no GPU is needed for that."""
     from triton import compile as compile_kernel
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
 
-    from sttm_core import kernels
-
-    kernel = getattr(kernels, name)
-    names = kernel.arg_names
-    signature = {arg: "constexpr" if arg in constants else pointers.get(arg, "i32") for arg in names}
-    values = {(names.index(arg),): value for arg, value in constants.items()}
-    aligned = {(names.index(arg),): [["tt.divisibility", 16]] for arg in pointers}
-    source = ASTSource(kernel, signature, values, aligned)
+    kernel = getattr(module, name)
+    kinds = dict(pair.split(":") for pair in pointers.split())
+    of = {arg: "constexpr" if arg in constants else kinds.get(arg, "i32") for arg in kernel.arg_names}
+    places = {arg: (kernel.arg_names.index(arg),) for arg in of}
+    values = {places[arg]: value for arg, value in constants.items()}
+    aligned = {places[arg]: [["tt.divisibility", 16]] for arg in of if arg in ALIGNED or of[arg].startswith("*")}
+    source = ASTSource(kernel, of, values, aligned)
     return compile_kernel(source, target=GPUTarget("cuda", 90, 32), options={"num_warps": warps, "num_stages": stages})
 
 
 @pytest.mark.skipif(not HAS_TRITON, reason="needs Triton, which is made for Linux")
 @pytest.mark.parametrize(
-    ("dtype", "side", "channels", "stages", "instruction"),
-    [("bf16", 16, 64, 4, "mma.sync"), ("bf16", 64, 64, 3, "wgmma"), ("fp32", 32, 32, 2, "fma.rn.f32")],
+    ("dtype", "side", "instruction"), [("bf16", 16, "mma.sync"), ("bf16", 64, "wgmma"), ("fp32", 16, "fma.rn.f32")]
 )
-def test_the_gram_kernel_compiles_for_hopper(dtype, side, channels, stages, instruction):
-    pointers = {"frames": f"*{dtype}", "cell_patches": "*i64", "within": "*fp32", "between": "*fp32"}
-    strides = {"channels": "i32", "frame_stride": "i32", "patch_stride": "i32"}
-    constants = {"SIDE": side, "CHANNELS": channels, "WIDEN": dtype == "fp32"}
-    built = compiled("_gram_kernel", constants, pointers | strides, warps=1 if side == 16 else 4, stages=stages)
+def test_the_kernel_of_all_cosines_compiles_for_hopper(dtype, side, instruction):
+    from sttm_core import kernels
+
+    wide = dtype == "fp32"
+    chosen = (kernels.WIDE_GRAM if wide else kernels.NARROW_GRAM)[side]
+    constants = {"SIDE": side, "LEVELS": 3 if side == 16 else 4, "CHANNELS": chosen.channels, "WIDEN": wide}
+    built = compiled(
+        kernels, "_cosine_kernel", constants, f"frames:*{dtype} patches:*i32 weights:*fp32 nodes:*i32 pairs:*i32 "
+        "child_min:*fp32 pair_cosines:*fp32 not_finite:*i32", chosen.warps, chosen.stages,
+    )  # fmt: skip
     assert instruction in built.asm["ptx"] and "cp.async" in built.asm["ptx"]
     assert built.metadata.shared <= 80 * 1024
 
 
+SMALL_KERNELS = {
+    "_border_kernel": "frames:*bf16 nodes:*i64 rows:*i64 weights:*fp32 minima:*fp32 ROWS=16 CHANNELS=256",
+    "_order_kernel": "keys:*i32 order:*i64 node:*i64 node_ids:*i64 levels:*i64 level_weights:*fp32 weights:*fp32 "
+    "starts:*i32 BY_LEVEL=1 ROWS=256",
+    "_mark_kernel": "minima:*fp32 pair_cosines:*fp32 ancestors:*i64 top_left:*i64 pair_index:*i64 levels:*i8 tops:*i32 "
+    "linked:*i8 labels:*i32 totals:*i32 tau_s:fp32 tau_t:fp32 LEVELS=3 KINDS=3 PLACES=256",
+    "_join_kernel": "tops:*i32 linked:*i8 labels:*i32 PLACES=256",
+    "_follow_kernel": "tops:*i32 linked:*i8 labels:*i32 found:*i32 counts:*i32 totals:*i32 KINDS=3 PLACES=256",
+    "_rank_kernel": "levels:*i8 tops:*i32 linked:*i8 representatives:*i32 counts:*i32 ancestors:*i64 node_boxes:*i64 "
+    "ranks:*i32 node_frames:*i64 node_ids:*i64 boxes:*i64 patch_counts:*i64 KINDS=3 BLOCKS=1024 PLACES=256",
+    "_assign_kernel": "levels:*i8 tops:*i32 linked:*i8 representatives:*i32 ranks:*i32 pair_index:*i64 "
+    "pair_cosines:*fp32 node_tokens:*i64 links:*i64 link_cosines:*fp32 patch_counts:*i64 node_of_patch:*i64 "
+    "member_of:*i64 LEVELS=3 PLACES=256",
+}
+
+
 @pytest.mark.skipif(not HAS_TRITON, reason="needs Triton, which is made for Linux")
-def test_the_chain_kernels_compile_for_hopper():
-    joined = compiled("_join_kernel", {"LINKS": 128}, {"first": "*i64", "second": "*i64", "labels": "*i64"})
-    assert "atom" in joined.asm["ptx"]
-    assert compiled("_follow_kernel", {"NODES": 128}, {"labels": "*i64", "found": "*i64"}).asm["cubin"]
+@pytest.mark.parametrize("name", SMALL_KERNELS)
+def test_the_small_kernels_compile_for_hopper(name):
+    from sttm_core import kernels, kernels_plan
+
+    words = SMALL_KERNELS[name].split()
+    constants = {key: int(value) for key, value in (word.split("=") for word in words if "=" in word)}
+    module = kernels if hasattr(kernels, name) else kernels_plan
+    built = compiled(module, name, constants, " ".join(word for word in words if ":" in word))
+    assert built.asm["cubin"]
 
 
 def test_cpu_tensors_never_need_triton(monkeypatch):
