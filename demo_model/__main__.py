@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Annotated
 
@@ -54,6 +55,9 @@ def footage(
 def train(
     resume: Annotated[Path, typer.Option(help="Folder of the checkpoints; training goes on from the newest.")],
     minutes: Annotated[float, typer.Option(help="Time to train in all, over all resumed runs.")] = 9.0,
+    pause_after: Annotated[
+        float | None, typer.Option(help="Minutes after which this run saves and ends, to be resumed.")
+    ] = None,
     seed: Annotated[int, typer.Option(help="Seed of weights and clips.")] = 0,
     size: Annotated[str, typer.Option(help="default, or tiny to try the path on a CPU.")] = "default",
     footage: Annotated[Path | None, typer.Option(help="Real clips made by the command footage.")] = None,
@@ -70,7 +74,7 @@ def train(
     clips = load_footage(footage) if footage else None
     with join_processes(_device(device)) as place:
         trainer = Trainer(chosen, place, clips, typer.echo)
-        trainer.run(resume)
+        trainer.run(resume, pause_after=pause_after * 60 if pause_after else math.inf)
     typer.echo(f"{trainer.step} steps; the checkpoint is in {resume}")
 
 

@@ -128,10 +128,10 @@ def draw_batch(
     """Draw the clips of a batch.
 
     Args:
-        batch: on the device to draw on.
+        batch: best on the CPU, so that no step waits for a GPU.
         frames: T.
         side: of the picture in pixels.
-        atlas: on the same device.
+        atlas: on the device to draw on.
         footage: on the same device; needed only where a scene asks for "footage".
 
     Returns:
@@ -140,8 +140,9 @@ def draw_batch(
     Raises:
         ValueError: a scene asks for footage and there is none.
     """
-    generator = torch.Generator(device=batch.cut.device).manual_seed(batch.seed)
-    fields = _fields(generator, batch.labels.background, side)
+    device = atlas.fields.device
+    generator = torch.Generator(device=device).manual_seed(batch.seed)
+    fields = _fields(generator, batch.labels.background.to(device), side)
     motion = backgrounds.uniform(generator, len(fields)) * (backgrounds.uniform(generator, len(fields)) < 0.8)
     path = backgrounds.camera_path(generator, len(fields), frames, motion)
     clips = backgrounds.film(fields, path, side, side)
@@ -149,9 +150,10 @@ def draw_batch(
     if len(wanted):
         if footage is None:
             raise ValueError("A scene asks for real footage: pass --footage, or leave it out of the rules.")
+        wanted = wanted.to(device)
         clips = clips.index_copy(0, wanted, backgrounds.footage_views(generator, footage, path[wanted], side))
-    later = torch.arange(frames, device=clips.device)[None] >= batch.cut[:, None]  # [B, T]
-    clips = torch.where(later[..., None, None, None], clips.roll(1, 0), clips)
+    later = torch.arange(frames) >= batch.cut.cpu()[:, None]  # [B, T]
+    clips = torch.where(later.to(device)[..., None, None, None], clips.roll(1, 0), clips)
     clips = backgrounds.flicker(generator, clips, 0.06)
     clips = draw_sprites(clips, batch.sprites, atlas)
     quality = 0.002 * 20 ** backgrounds.uniform(generator, len(clips))

@@ -11,6 +11,7 @@ import json
 import math
 from collections import defaultdict
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import torch
@@ -103,7 +104,8 @@ def evaluate(
         ``tasks`` and ``overall`` with counts, accuracy and interval, and the share of video tokens kept.
     """
     device = model.before.device
-    atlas, side = load_atlas(str(device)), model.model.config.vision_config.image_size
+    side = model.model.config.vision_config.image_size
+    atlas, cpu_atlas = load_atlas(str(device)), load_atlas()
     backgrounds = BACKGROUNDS if footage else StoryRules().backgrounds
     rules = StoryRules(side=side, held_out=held_out_fonts, backgrounds=backgrounds)
     clips = max(1, FRAMES_A_BATCH[device.type] // frames)
@@ -112,10 +114,10 @@ def evaluate(
     wanted = [kind for kind in KINDS if frames >= 4 or kind not in ("motion", "when", "order")]
     while missing := [kind for kind in wanted if tally[kind][1] < per_task]:
         seeds = held_out_seed(seed, number)
-        batch = make_batch(seeds, clips, frames, rules, tokenizer, atlas, held_out_wordings, missing, manners)
-        batch = batch.to(device)
-        with torch.no_grad():
+        batch = make_batch(seeds, clips, frames, rules, tokenizer, cpu_atlas, held_out_wordings, missing, manners)
+        with torch.no_grad(), half_precision(device):
             pictures = draw_batch(batch, frames, side, atlas, footage)
+            batch = batch.to(device)
             outputs = model(pictures, batch.slots, kept if reduction else None)
         right = answered(outputs.logits, batch.slots.labels, batch.slots.slot, SLOTS)
         for kind, is_right in zip(batch.slots.kind.flatten().tolist(), right.flatten().tolist(), strict=True):
@@ -128,6 +130,11 @@ def evaluate(
     tasks = {kind: score(*tally[kind]) for kind in wanted}
     totals = (sum(tally[kind][i] for kind in wanted) for i in range(2))
     return {"tasks": tasks, "overall": score(*totals), "kept": kept.share}
+
+
+def half_precision(device: torch.device) -> AbstractContextManager:
+    """float16 products on a GPU, where they are several times as fast; nothing else elsewhere."""
+    return torch.autocast("cuda", torch.float16) if device.type == "cuda" else nullcontext()
 
 
 class KeptShare:

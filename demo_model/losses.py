@@ -39,7 +39,7 @@ class LossWeights:
     neighbours: float = 0.5
 
 
-PARENT_LIMIT, NEIGHBOUR_LIMIT = 0.65, 0.5
+PARENT_LIMIT, NEIGHBOUR_LIMIT = 0.65, 0.85
 
 
 class AuxiliaryHeads(nn.Module):

@@ -56,11 +56,11 @@ def pooled_space(side: int) -> Callable:
     return reduce
 
 
-def merged(keep: float, rules: str = "paper") -> Callable:
+def merged(keep: float, rules: str = "paper", steps: int = 10) -> Callable:
     """STTM merging of the whole batch at the one threshold (tau_T = tau_S) that leaves about ``keep`` of its tokens.
 
-    As with a fixed threshold in use, busy clips keep more than calm ones. The plan is made without gradients; the
-    averaging is differentiable.
+    As with a fixed threshold in use, busy clips keep more than calm ones. The threshold is found by halving ``steps``
+    times. The plan is made without gradients; the averaging is differentiable.
     """
     from sttm_core import Quadtree, similarity_tables
 
@@ -68,7 +68,7 @@ def merged(keep: float, rules: str = "paper") -> Callable:
         batch, frames = tokens.shape[:2]
         joined = tokens.flatten(0, 1)  # [B*T, G, G, D]: one long video
         tables = similarity_tables(joined.detach().float(), Quadtree(*tokens.shape[2:4], 1))
-        plan = plan_at_retention(_apart(tables, frames), keep, rules)
+        plan = plan_at_retention(_apart(tables, frames), keep, rules, steps)
         sizes = torch.bincount(plan.boxes[:, 0] // frames, minlength=batch)
         return list(plan.apply(joined).tokens.split(sizes.tolist()))
 

@@ -72,6 +72,7 @@ def _paint(
     """Blend the sprites into the frames in place, one k after the other, each k in all clips at once.
 
     Args:
+        sprites, shown, colour, grow: all on one device, best the CPU, so that nothing waits for the GPU that paints.
         shown: [B, K, T] where to paint.
         colour: [B, K, 3].
         grow: [B, K] cell sides by which the figures grow.
@@ -80,12 +81,16 @@ def _paint(
     number, clip, frame = shown.transpose(0, 1).nonzero(as_tuple=True)  # [n] each, in the order of k
     centre, cell, stretch = (v[clip, number] for v in (sprites.centre, sprites.cell, sprites.stretch))
     centre = centre[torch.arange(len(frame), device=frame.device), frame]  # [n, 2]
-    colour, grow, fields = colour[clip, number], grow[clip, number], atlas.fields[sprites.texture[clip, number]]
+    colour, grow, texture = colour[clip, number], grow[clip, number], sprites.texture[clip, number]
     sides = torch.stack([cell, cell * stretch], dim=-1) * height + 2
     largest = sides.new_zeros(shown.shape[1], 2).scatter_reduce(0, number[:, None].expand(-1, 2), sides, "amax")
     counts = torch.bincount(number, minlength=shown.shape[1])
+    sizes = torch.cat([counts[:, None], largest.long()], dim=1).tolist()
+    placed = (clip, frame, texture, centre, cell, stretch, colour, grow)
+    clip, frame, texture, centre, cell, stretch, colour, grow = (part.to(frames.device) for part in placed)
+    fields = atlas.fields[texture]
     start = 0
-    for count, tall, wide in torch.cat([counts[:, None], largest.long()], dim=1).tolist():
+    for count, tall, wide in sizes:
         rows = slice(start, start + count)
         start += count
         if not count:

@@ -6,6 +6,7 @@ together when `torchrun` starts one process for each: every process draws its ow
 
 from __future__ import annotations
 
+import math
 import os
 import random
 import time
@@ -25,6 +26,7 @@ from demo_model.checkpoint import load_checkpoint, save_checkpoint
 from demo_model.data import Batch, Batches, draw_batch, loader
 from demo_model.losses import AuxiliaryHeads, LossWeights, answer_losses, patch_losses
 from demo_model.model import DEFAULT_SIZE, TINY_SIZE, ModelSize, VideoModel, new_model
+from demo_model.muon import StackedMuon
 from demo_model.reduction import merged, random_tokens
 from demo_model.schedule import STAGES, TINY_STAGES, Stage, rate_at, stage_at
 from demo_model.stories import StoryRules
@@ -37,6 +39,7 @@ CLIP = 1.0
 REDUCED_SHARE = 0.35  # of the steps with many frames
 REDUCED_FRAMES = (8, 16, 32, 64)  # frames at which tokens are dropped or merged
 REDUCED_KEEPS = (0.1, 0.2, 0.3, 0.5)
+CLOCK_STEPS = 10  # between looks at the clock, which several processes share
 
 
 @dataclass(frozen=True)
@@ -124,15 +127,19 @@ class Trainer:
             return min(1.0, self.step / self.settings.max_steps)
         return min(1.0, self.used / (self.settings.minutes * 60))
 
-    def run(self, folder: Path) -> VideoModel:
+    def run(self, folder: Path, pause_after: float = math.inf) -> VideoModel:
         """Train until the time is up, saving and resuming under ``folder``.
+
+        Args:
+            folder: of the checkpoints.
+            pause_after: seconds of training after which this run saves and ends, to be resumed.
 
         Raises:
             ValueError: a checkpoint is damaged, or was made with other settings.
         """
         self.resume(folder)
-        saved = time.monotonic()
-        while self.part < 1:
+        saved, pause = time.monotonic(), self.used + pause_after
+        while self.part < 1 and self.used < pause:
             stage = stage_at(self.settings.stages, self.part)
             settings = self.settings
             batches = Batches(
@@ -141,15 +148,16 @@ class Trainer:
             before = time.monotonic()
             for batch in loader(batches, self.settings.workers):
                 numbers = self.train_step(batch, stage)
-                now = time.monotonic()
-                self.used += self.shared(now - before)
-                before = now
+                if self.step % CLOCK_STEPS == 0 or self.part >= 1 or self.step <= CLOCK_STEPS:
+                    now = time.monotonic()
+                    self.used += self.shared(now - before)
+                    before = now
                 if self.step % 50 == 0 or self.step <= 3:
                     self.log(self.progress(stage, numbers))
                 if time.monotonic() - saved > self.settings.save_every:
                     self.save(folder)
                     saved = time.monotonic()
-                if self.part >= 1 or stage_at(self.settings.stages, self.part) != stage:
+                if self.part >= 1 or self.used >= pause or stage_at(self.settings.stages, self.part) != stage:
                     break
         self.save(folder)
         return self.model
@@ -160,7 +168,7 @@ class Trainer:
         for optimizer, rate in zip(self.optimizers, (MUON_RATE, ADAM_RATE), strict=True):
             for group in optimizer.param_groups:
                 group["lr"] = rate * factor
-        losses = self.losses(batch.to(self.device), stage)
+        losses = self.losses(batch, stage)
         sum(losses.values()).backward()
         parameters = [p for part in (self.model, self.heads) for p in part.parameters()]
         average_gradients(parameters)
@@ -172,11 +180,12 @@ class Trainer:
         return {name: loss.detach() for name, loss in losses.items()}
 
     def losses(self, batch: Batch, stage: Stage) -> dict[str, torch.Tensor]:
-        """Weighted losses of a batch on the device, by name."""
+        """Weighted losses of a batch, by name."""
         settings = self.settings
         frames = batch.sprites.visible.shape[2]
         with torch.no_grad():
             clips = draw_batch(batch, frames, settings.size.picture, self.atlas, self.footage)
+            batch = batch.to(self.device)
             targets = token_targets(batch.labels, batch.sprites, self.atlas.advances, settings.size.grid)
         with self.autocast:
             if not stage.answers:
@@ -194,7 +203,7 @@ class Trainer:
         if not self.settings.merging or rng.random() < 0.5:
             generator = torch.Generator(device=self.device).manual_seed(rng.getrandbits(40))
             return random_tokens(0.3, generator, needles)
-        return merged(rng.choice(REDUCED_KEEPS))
+        return merged(rng.choice(REDUCED_KEEPS), steps=6)
 
     def progress(self, stage: Stage, losses: dict[str, torch.Tensor]) -> str:
         """Step, stage, losses, speed and the time left."""
@@ -279,7 +288,4 @@ def make_optimizers(model: VideoModel, heads: AuxiliaryHeads) -> tuple[torch.opt
     matrices = [p for block in blocks for p in block.parameters() if p.ndim == 2]
     chosen = {id(p) for p in matrices}
     rest = [p for part in (model, heads) for p in part.parameters() if id(p) not in chosen]
-    muon = torch.optim.Muon(
-        matrices, lr=MUON_RATE, weight_decay=0.1, momentum=0.95, nesterov=True, ns_steps=5, adjust_lr_fn="original"
-    )
-    return muon, torch.optim.AdamW(rest, lr=ADAM_RATE, betas=(0.9, 0.95), weight_decay=0.0)
+    return StackedMuon(matrices, MUON_RATE), torch.optim.AdamW(rest, lr=ADAM_RATE, betas=(0.9, 0.95), weight_decay=0.0)

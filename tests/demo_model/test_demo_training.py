@@ -118,6 +118,16 @@ def test_a_resumed_run_equals_an_uninterrupted_one(trained, tmp_path):
     assert again.step == 5 and "resumed at step 4" in lines[0]
 
 
+def test_a_paused_run_is_resumed(tmp_path):
+    trainer = Trainer(tiny_settings(max_steps=None, minutes=10), log=lambda line: None)
+    trainer.run(tmp_path, pause_after=0.01)
+    assert 0.01 <= trainer.used < 60 and trainer.part < 1
+    lines: list[str] = []
+    again = Trainer(tiny_settings(max_steps=trainer.step + 1), log=lines.append)
+    again.run(tmp_path)
+    assert again.step == trainer.step + 1 and lines[0].startswith(f"resumed at step {trainer.step}")
+
+
 def test_a_checkpoint_of_another_seed_is_refused(trained):
     with pytest.raises(ValueError, match="another seed or size"):
         Trainer(tiny_settings(seed=3), log=lambda line: None).run(trained[1])
