@@ -115,10 +115,11 @@ def evaluate(
     while missing := [kind for kind in wanted if tally[kind][1] < per_task]:
         seeds = held_out_seed(seed, number)
         batch = make_batch(seeds, clips, frames, rules, tokenizer, cpu_atlas, held_out_wordings, missing, manners)
-        with torch.no_grad(), half_precision(device):
+        with torch.no_grad():
             pictures = draw_batch(batch, frames, side, atlas, footage)
             batch = batch.to(device)
-            outputs = model(pictures, batch.slots, kept if reduction else None)
+            with half_precision(device):
+                outputs = model(pictures, batch.slots, kept if reduction else None)
         right = answered(outputs.logits, batch.slots.labels, batch.slots.slot, SLOTS)
         for kind, is_right in zip(batch.slots.kind.flatten().tolist(), right.flatten().tolist(), strict=True):
             if kind >= 0 and tally[KINDS[kind]][1] < per_task:
