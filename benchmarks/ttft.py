@@ -222,7 +222,7 @@ def operations(llm: VideoLLM, clip: VideoClip, plan: MergePlan | None) -> str:
     """The operations of one way to the first token that take most time on the device, and how busy it is."""
     on_gpu = llm.device.type == "cuda"
     activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_gpu else [])]
-    with profile(activities=activities, acc_events=True) as profiled:
+    with profile(activities=activities, acc_events=True, record_shapes=True) as profiled:
         started = now(llm)
         next(llm.answering(llm.prefill(llm.encode(clip), plan), QUESTION))
         passed = now(llm) - started
@@ -237,7 +237,18 @@ def operations(llm: VideoLLM, clip: VideoClip, plan: MergePlan | None) -> str:
     ]
     for time_us, count, name in sorted(spent, reverse=True)[:TOP_OPERATIONS]:
         lines.append(f"{time_us / 1e3:9.2f} ms {time_us / max(total, 1e-9):6.1%} {count:6d} x {name[:90]}")
+    if on_gpu:  # whose kernels those are
+        by_shape = profiled.key_averages(group_by_input_shape=True)
+        asked = sorted((event for event in by_shape if event.key.startswith("aten::")), key=device_time, reverse=True)
+        for event in asked[: 2 * TOP_OPERATIONS]:
+            shapes = ", ".join("x".join(map(str, shape)) for shape in event.input_shapes if shape)
+            lines.append(f"{device_time(event) / 1e3:9.2f} ms {event.count:13d} x {event.key} {shapes[:90]}")
     return "\n".join(lines)
+
+
+def device_time(event) -> float:
+    """Microseconds of the device in an operation's own kernels."""
+    return event.self_device_time_total
 
 
 def machine(llm: VideoLLM) -> dict[str, str | int]:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
 from torch import nn
-from transformers import DynamicCache
+from torch.nn.attention.bias import causal_lower_right
+from transformers import AttentionInterface, DynamicCache, PreTrainedConfig
 from transformers.cache_utils import DynamicLayer
 
+AFTER_PREFIX = "sdpa_after_prefix"  # `attention_after_prefix`, as transformers knows it
 RotaryEmbeddings = tuple[torch.Tensor, torch.Tensor]  # cos, sin: [..., N, head_dim]
 
 
@@ -74,8 +77,22 @@ def run_layers(
     """
     if not len(span):
         return hidden
-    past = cache.get_seq_length(span[0])
-    mask = causal_mask(hidden, past, attention)
+    past, config = cache.get_seq_length(span[0]), layers[span[0]].self_attn.config
+    if attention == "sdpa" and past and hidden.shape[1] > 1:
+        with switched(config, AFTER_PREFIX):
+            return _run(layers, span, hidden, embeddings, cache, None)
+    return _run(layers, span, hidden, embeddings, cache, causal_mask(hidden, past, attention))
+
+
+def _run(
+    layers: nn.ModuleList,
+    span: range,
+    hidden: torch.Tensor,
+    embeddings: RotaryEmbeddings,
+    cache: DynamicCache,
+    mask: torch.Tensor | None,
+) -> torch.Tensor:
+    """As `run_layers`, with the attention that the model is set to."""
     for index in span:
         output = layers[index](
             hidden,
@@ -87,6 +104,53 @@ def run_layers(
         )
         hidden = output[0] if isinstance(output, tuple) else output
     return hidden
+
+
+@contextmanager
+def switched(config: PreTrainedConfig, attention: str) -> Iterator[None]:
+    """Inside the `with`, the layers of this config attend by another implementation."""
+    usual = config._attn_implementation
+    config._attn_implementation = attention
+    try:
+        yield
+    finally:
+        config._attn_implementation = usual
+
+
+def attention_after_prefix(
+    module: nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: None = None,
+    *,
+    scaling: float | None = None,
+    **unused,
+) -> tuple[torch.Tensor, None]:
+    """Attention of the last N of S tokens to all that come before them and to themselves.
+
+    With a mask of ``[N, S]``, SDPA can use neither FlashAttention nor grouped heads: transformers would then repeat
+    the keys and values of the whole prefix for each query head.
+
+    Args:
+        query: ``[1, heads, N, head_dim]``.
+        key, value: ``[1, heads or fewer, S, head_dim]``.
+
+    Returns:
+        ``[1, N, heads, head_dim]``, and None for the attention weights.
+    """
+    attended = nn.functional.scaled_dot_product_attention(
+        query,
+        key,
+        value,
+        attn_mask=causal_lower_right(query.shape[2], key.shape[2]),
+        scale=scaling,
+        enable_gqa=query.shape[1] != key.shape[1],
+    )
+    return attended.transpose(1, 2).contiguous(), None
+
+
+AttentionInterface.register(AFTER_PREFIX, attention_after_prefix)
 
 
 def causal_mask(hidden: torch.Tensor, past: int, attention: str) -> torch.Tensor | None:

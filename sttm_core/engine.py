@@ -134,7 +134,8 @@ class VideoLLM:
             layout = self.family.layout(self.model, inputs)
             inputs, frames = self._on_device(inputs), None
             preprocess_s = watch.lap()
-            with stop_before_layer(self.decoder, layer, self.synchronize) as arrival:
+            fast = self.family.fast_vision(self.model)
+            with fast, stop_before_layer(self.decoder, layer, self.synchronize) as arrival:
                 self.model(**inputs, past_key_values=cache, use_cache=True, logits_to_keep=1)
             watch.lap()
             following = self.family.next_position(self.model, inputs, arrival.position_ids)

@@ -18,6 +18,7 @@ from .decoder import RotaryEmbeddings, causal_mask
 from .merge import merge_tokens
 from .models.base import Family, VideoLayout
 from .plan import MergePlan
+from .plan import positions as places
 from .positions import Positions, check_rule, shortened_positions
 
 
@@ -106,15 +107,15 @@ def shorten(
         rotary: cos and sin for ``[n]`` position numbers.
     """
     index = layout.index.to(hidden.device)  # [T, H, W]
-    merged = plan.apply(hidden[0, index])
+    merged = plan.apply(layout.patches(hidden[0]))
     t, y, x = merged.boxes[:, :3].T
     representatives = index[t, y, x]  # [N], ascending: boxes come in scan order
     keep = torch.ones(hidden.shape[1], dtype=torch.bool, device=hidden.device)
     keep[index.reshape(-1)] = False
     keep[representatives] = True
-    kept = keep.nonzero().squeeze(1)
+    kept = places(keep, hidden.shape[1] - layout.num_patches + len(representatives))
     merged_at = torch.searchsorted(kept, representatives)
-    short = hidden[:, kept].clone()
+    short = hidden[:, kept]
     short[0, merged_at] = merged.tokens
     return Shortened(short, shortened_positions(rule, full, kept, merged_at, index, merged.plan, rotary))
 

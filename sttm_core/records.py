@@ -49,7 +49,7 @@ class EncodedVideo:
     @cached_property
     def tokens(self) -> torch.Tensor:
         """``[T, H, W, C]`` video tokens before the merge layer."""
-        return self.hidden[0, self.layout.index.to(self.hidden.device)]
+        return self.layout.patches(self.hidden[0])
 
     @property
     def tables(self) -> SimilarityTables:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import torch
 from torch import nn
 
+from ..vision import pooled_by_matrices
 from .base import Family, VideoLayout, places_of, repeated
 
 NEWLINES = 1  # token at the end of a video
@@ -31,6 +34,11 @@ class LlavaOnevision(Family):
         side = math.ceil(math.isqrt(processor.num_image_tokens) / 2)
         ids = repeated(ids, processor.video_token_id, len(frames) * side * side + NEWLINES)
         return {"input_ids": ids, **pixels}
+
+    @contextmanager
+    def fast_vision(self, model: nn.Module) -> Iterator[None]:
+        with super().fast_vision(model), pooled_by_matrices(model.model):
+            yield
 
     def side(self, model: nn.Module) -> int:
         vision = model.config.vision_config

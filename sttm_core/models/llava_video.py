@@ -24,6 +24,7 @@ from transformers import (
 )
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
+from ..vision import halve_bilinear
 from .base import Family, VideoLayout, repeated
 
 NEWLINES = ("no_token", "one_token", "frame", "grid")
@@ -71,10 +72,11 @@ class LlavaVideoModel(LlavaOnevisionModel):
     def pool(self, patches: torch.Tensor) -> torch.Tensor:
         """``[T, H*W, C]`` patches to ``[T, h*w, C]`` tokens, two by two."""
         side = math.isqrt(patches.shape[1])
-        grid = patches.unflatten(1, (side, side)).permute(0, 3, 1, 2)  # [T, C, H, W]
+        grid = patches.unflatten(1, (side, side))  # [T, H, W, C]
         if self.config.pooling == "bilinear":
-            pooled = nn.functional.interpolate(grid, size=2 * [math.ceil(side / 2)], mode="bilinear")
-        elif self.config.pooling == "average":
+            return halve_bilinear(grid).flatten(1, 2)
+        grid = grid.permute(0, 3, 1, 2)  # [T, C, H, W]
+        if self.config.pooling == "average":
             pooled = nn.functional.avg_pool2d(grid, 2)
         else:
             pooled = nn.functional.max_pool2d(grid, 2)

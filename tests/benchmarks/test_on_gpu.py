@@ -8,8 +8,10 @@ import torch
 
 from benchmarks.shapes import SHAPES, random_model
 from benchmarks.ttft import bench, operations, synthetic_clip
+from sttm_core.decoder import attention_after_prefix
 from sttm_core.packed_attention import packed_attention
 from sttm_core.upload import frames_on
+from sttm_core.vision import halve_bilinear
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
 TINY = [name for name in SHAPES if name.startswith("tiny")]
@@ -34,7 +36,8 @@ def test_preprocessed_pixels_are_those_of_the_cpu_within_rounding(name: str) -> 
     assert there["pixel_values_videos"].device.type == "cuda"
     level = 1 / 255 / min(llm.processor.video_processor.image_std)  # one step of 256, normalised
     apart = (here["pixel_values_videos"] - there["pixel_values_videos"].cpu()).abs()
-    assert apart.max() < 1.01 * level and apart.mean() < 0.1 * level
+    # a CPU resizes bytes, rounded and clipped between rows and columns: sharp edges differ by some steps of 256
+    assert (apart < 1.01 * level).float().mean() > 0.999 and apart.mean() < 0.1 * level and apart.max() < 16 * level
     assert torch.equal(here["input_ids"], there["input_ids"].cpu())
 
 
@@ -45,6 +48,27 @@ def test_packed_attention_is_that_of_the_cpu(lengths: list[int]) -> None:
     here, _ = packed_attention(torch.nn.Module(), *parts, cu_seq_lens_q=starts)
     there, _ = packed_attention(torch.nn.Module(), *parts.cuda().bfloat16(), cu_seq_lens_q=starts.cuda())
     assert (here - there.float().cpu()).abs().max() < 0.05
+
+
+@pytest.mark.parametrize("count, length", [(2, 3), (20, 25088), (70, 4001)])
+def test_attention_after_a_prefix_is_that_of_the_cpu(count: int, length: int) -> None:
+    query, (key, value) = torch.randn(1, 28, count, 128), torch.randn(2, 1, 4, length, 128)
+    here, _ = attention_after_prefix(torch.nn.Module(), query, key, value)
+    wide, _ = attention_after_prefix(torch.nn.Module(), query.cuda(), key.cuda(), value.cuda())
+    assert (here - wide.cpu()).abs().max() < 1e-3
+    there, _ = attention_after_prefix(torch.nn.Module(), *(part.cuda().bfloat16() for part in (query, key, value)))
+    assert (here - there.float().cpu()).abs().max() < 0.05
+
+
+@pytest.mark.parametrize("side", [27, 14])
+def test_pooling_is_that_of_interpolate(side: int) -> None:
+    grid = torch.randn(20, side, side, 64, device=CUDA)
+    for made in (grid, grid.bfloat16()):
+        known = torch.nn.functional.interpolate(
+            made.float().permute(0, 3, 1, 2), size=[-(-side // 2)] * 2, mode="bilinear"
+        )
+        apart = (halve_bilinear(made).float() - known.permute(0, 2, 3, 1)).abs()
+        assert apart.max() < (1e-5 if made.dtype == torch.float32 else 0.02)
 
 
 @pytest.mark.parametrize("name", TINY)

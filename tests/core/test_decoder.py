@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
-from transformers import DynamicCache
+from transformers import DynamicCache, Qwen2Config
 
-from sttm_core.decoder import KVCache, causal_mask, run_layers
+from sttm_core.decoder import KVCache, attention_after_prefix, causal_mask, run_layers, switched
 
 
 def cache_of(lengths: list[int]) -> KVCache:
@@ -56,3 +56,24 @@ def test_additive_masks_are_finite_in_every_dtype(dtype):
 def test_no_layers_are_no_work():
     hidden = torch.randn(1, 3, 8)
     assert run_layers(torch.nn.ModuleList(), range(0), hidden, (), DynamicCache(), "sdpa") is hidden
+
+
+@pytest.mark.parametrize("heads", [2, 6])
+@pytest.mark.parametrize("past, count", [(1, 2), (9, 4), (5, 9)])
+def test_attention_after_a_prefix_is_that_with_a_mask(heads, past, count):
+    torch.manual_seed(0)
+    query = torch.randn(1, heads, count, 8)
+    key, value = torch.randn(2, 1, 2, past + count, 8)
+    mask = causal_mask(torch.zeros(1, count, 8), past, "sdpa")
+    repeated = (part.repeat_interleave(heads // 2, 1) for part in (key, value))
+    known = torch.nn.functional.scaled_dot_product_attention(query, *repeated, attn_mask=mask, scale=0.3)
+    found, weights = attention_after_prefix(torch.nn.Module(), query, key, value, scaling=0.3, sliding_window=None)
+    assert weights is None and (found - known.transpose(1, 2)).abs().max() < 1e-6
+
+
+def test_attention_is_switched_back_whatever_happens():
+    config = Qwen2Config(attn_implementation="sdpa")
+    with pytest.raises(KeyError), switched(config, "eager"):
+        assert config._attn_implementation == "eager"
+        raise KeyError
+    assert config._attn_implementation == "sdpa"

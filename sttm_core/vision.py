@@ -1,0 +1,72 @@
+"""What makes the vision encoders of transformers faster and changes nothing that they give, inside a `with`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import nn
+from transformers.modeling_layers import GradientCheckpointingLayer
+
+CHUNK_FRAMES = 16  # pooled at a time: float32 copies of few frames are in memory
+
+
+@contextmanager
+def contiguous_layers(vision: nn.Module) -> Iterator[None]:
+    """Inside the `with`, the encoder's first layer gets its tokens with the channels of each next to each other.
+
+    Patch embeddings by convolution come with channels first in memory. Sums keep the layout of their first operand, so
+    that the residual stream would stay that way through all layers: every sum and norm would read with a large stride.
+    """
+    first = next((layer for layer in vision.modules() if isinstance(layer, GradientCheckpointingLayer)), None)
+
+    def entered(module, args, kwargs):
+        if args:
+            return (args[0].contiguous(), *args[1:]), kwargs
+        return args, kwargs | {"hidden_states": kwargs["hidden_states"].contiguous()}
+
+    handle = first.register_forward_pre_hook(entered, with_kwargs=True) if first is not None else None
+    try:
+        yield
+    finally:
+        if handle is not None:
+            handle.remove()
+
+
+@contextmanager
+def pooled_by_matrices(model: nn.Module) -> Iterator[None]:
+    """Inside the `with`, this one LLaVA-OneVision pools its frames by `halve_bilinear`."""
+
+    def apply_pooling(features: torch.Tensor) -> torch.Tensor:
+        side = math.isqrt(features.shape[1])
+        return halve_bilinear(features.unflatten(1, (side, side))).flatten(1, 2)  # [T, h*w, C]
+
+    model.apply_pooling = apply_pooling
+    try:
+        yield
+    finally:
+        del model.apply_pooling
+
+
+def halve_bilinear(grid: torch.Tensor) -> torch.Tensor:
+    """``[T, H, W, C]`` to ``[T, ceil(H/2), ceil(W/2), C]``: `interpolate(mode="bilinear")` with the channels last.
+
+    A product with a matrix for the rows and one for the columns, in float32, rounded once to the dtype of ``grid``.
+    """
+    rows, columns = (_halving(size, grid.device) for size in grid.shape[1:3])
+    parts = []
+    for frames in grid.split(CHUNK_FRAMES):
+        wide = frames.float()
+        tall = torch.bmm(rows.expand(len(wide), -1, -1), wide.flatten(2))  # [T, h, W*C]
+        lines = tall.view(-1, *wide.shape[2:])  # [T*h, W, C]
+        pooled = torch.bmm(columns.expand(len(lines), -1, -1), lines)  # [T*h, w, C]
+        parts.append(pooled.view(len(wide), len(rows), len(columns), -1).to(grid.dtype))
+    return torch.cat(parts)
+
+
+def _halving(size: int, device: torch.device) -> torch.Tensor:
+    """``[ceil(size/2), size]`` float32: what each output is made of, which is how `interpolate` treats unit vectors."""
+    units = torch.eye(size, device=device)[None]
+    return nn.functional.interpolate(units, size=math.ceil(size / 2), mode="linear")[0].T.contiguous()
