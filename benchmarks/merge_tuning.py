@@ -15,10 +15,11 @@ from sttm_core.tiles import tiles_of
 
 SMALL_TILES = [GramSettings(*s) for s in ((64, 1, 4), (64, 1, 6), (64, 2, 4), (128, 1, 3), (128, 2, 3), (128, 2, 4),
                                           (128, 4, 3), (256, 2, 2), (256, 4, 3), (32, 1, 6))]  # fmt: skip
-LARGE_TILES = [GramSettings(*s) for s in ((64, 8, 3), (64, 8, 4), (128, 8, 2), (128, 8, 3), (32, 8, 4), (64, 4, 3))]
-POOLS = [PoolSettings(*s) for s in ((8, 512, 4, 2), (4, 512, 4, 2), (4, 1024, 4, 2), (8, 1024, 8, 2), (16, 256, 4, 2),
-                                    (16, 128, 4, 2), (32, 128, 4, 2), (4, 512, 2, 2), (2, 1024, 4, 2), (4, 256, 1, 2),
-                                    (8, 256, 2, 2), (8, 512, 4, 1), (16, 512, 8, 2))]  # fmt: skip
+LARGE_TILES = [GramSettings(*s) for s in ((64, 8, 3), (64, 8, 4), (128, 8, 2), (128, 8, 3), (32, 8, 4), (64, 4, 3),
+                                          (64, 4, 4), (64, 4, 2), (128, 4, 2), (128, 4, 3), (32, 4, 4))]  # fmt: skip
+POOLS = [PoolSettings(*s) for s in ((4, 256, 1, 2), (4, 256, 1, 3), (8, 256, 1, 2), (2, 256, 1, 3), (4, 512, 2, 2),
+                                    (4, 1024, 4, 2), (2, 1024, 4, 2), (2, 512, 2, 3), (1, 1024, 4, 4), (8, 512, 2, 2),
+                                    (4, 512, 1, 2), (8, 512, 4, 2))]  # fmt: skip
 
 
 def tune_kernels(device: torch.device) -> dict:
@@ -28,9 +29,9 @@ def tune_kernels(device: torch.device) -> dict:
     found = {}
     for case, grams in ((Case(128, 14, 14, 3584), SMALL_TILES), (Case(64, 20, 36, 3584), LARGE_TILES)):
         shape = (case.frames, case.height, case.width, case.channels)
-        tokens = drifting_video(*shape, device).bfloat16()
-        found[f"{case}: tables"] = ranked(grams, lambda s, t=tokens, c=case: run_tables(t, c.tree, s))
-        found[f"{case}: pooling"] = ranked(POOLS, pooling_of(tokens, case.tree))
+        tokens, tree = drifting_video(*shape, device).bfloat16(), case.tree
+        found[f"{case}: tables"] = ranked(grams, lambda s, t=tokens, tree=tree: run_tables(t, tree, s))
+        found[f"{case}: pooling"] = ranked(POOLS, pooling_of(tokens, tree))
     for name, rows in found.items():
         print(name)
         for row in rows:

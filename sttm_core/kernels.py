@@ -20,7 +20,7 @@ from triton.runtime.interpreter import InterpretedFunction
 from .tiles import Tiles
 
 LARGEST_SIDE = 64  # slots of the largest tile whose dot products fit in registers
-BORDER_ROWS, BORDER_CHANNELS = 16, 256
+BORDER_ROWS, BORDER_CHANNELS = 8, 256
 ORDER_ROWS = 256
 
 
@@ -35,7 +35,13 @@ class GramSettings:
 
 @dataclass(frozen=True)
 class PoolSettings:
-    """How `pool_members` is run: a program adds ``rows x channels`` at a time."""
+    """How `pool_members` is run: a program adds ``rows x channels`` at a time.
+
+    A warp loads 16 bytes a thread: 256 channels of 2 bytes each, 128 of 4. With no more warps than fill the channels
+    each thread holds all rows of its channels and adds them up alone; further warps would share the rows, and every
+    step would then exchange sums between warps through shared memory. Most tokens have 1 to 4 members, so blocks of
+    many rows load little but padding.
+    """
 
     rows: int
     channels: int
@@ -43,9 +49,9 @@ class PoolSettings:
     stages: int
 
 
-NARROW_GRAM = {16: GramSettings(64, 1, 4), 64: GramSettings(64, 8, 3)}  # by side of a tile, dtypes of 2 bytes
+NARROW_GRAM = {16: GramSettings(64, 1, 4), 64: GramSettings(128, 8, 2)}  # by side of a tile, dtypes of 2 bytes
 WIDE_GRAM = {16: GramSettings(32, 1, 2), 64: GramSettings(32, 8, 2)}
-POOL = PoolSettings(rows=8, channels=512, warps=4, stages=2)
+POOL = PoolSettings(rows=4, channels=256, warps=1, stages=2)
 
 
 def cosine_tables(
@@ -59,8 +65,8 @@ def cosine_tables(
         num_internal, num_pairs: columns of the results.
 
     Returns:
-        ``[T, num_internal]`` and ``[T-1, num_pairs]`` float32, and ``[1]`` int32 that is 1 if a squared norm is not
-        finite.
+        ``[T, num_internal]`` and ``[T-1, num_pairs]`` float32, and ``[1]`` int32 that is 1 if a dot product within a
+        frame is not finite.
     """
     count, num_patches, channels = frames.shape
     child_min = torch.empty(count, num_internal, dtype=torch.float32, device=frames.device)
@@ -90,7 +96,7 @@ def lower_border_minima(
     """
     _border_kernel[(len(nodes), len(frames))](
         frames, nodes, rows, weights, minima, frames.shape[2], rows.shape[2], minima.shape[1], frames.stride(0),
-        frames.stride(1), ROWS=BORDER_ROWS, CHANNELS=BORDER_CHANNELS, num_warps=4,
+        frames.stride(1), ROWS=BORDER_ROWS, CHANNELS=BORDER_CHANNELS, num_warps=1,
     )  # fmt: skip
 
 
@@ -244,16 +250,18 @@ def _cosine_kernel(
     out_minima = child_min + frame * num_internal - num_patches
     out_pairs = pair_cosines + frame * num_pairs
     level_weights, level_nodes = weights + tile * SIDE + slot, nodes + tile * SIDE
+    lengths_here, lengths_after = (), ()  # by level
+    for level in tl.static_range(LEVELS):
+        own_weights = tl.load(level_weights + level * tiles * SIDE)
+        lengths_here = lengths_here + (_lengths(here, own_weights, SIDE, level),)
+        lengths_after = lengths_after + (_lengths(after, own_weights, SIDE, level),)
     for coarse in tl.static_range(LEVELS):
         coarse_weights = tl.load(level_weights + coarse * tiles * SIDE)
-        coarse_here = _lengths(here, coarse_weights, SIDE, coarse)
-        coarse_after = _lengths(after, coarse_weights, SIDE, coarse)
         for fine in tl.static_range(coarse + 1):
             fine_weights = tl.load(level_weights + fine * tiles * SIDE)
-            fine_here = _lengths(here, fine_weights, SIDE, fine)
-            fine_after = _lengths(after, fine_weights, SIDE, fine)
-            ancestor_here = _by_child(coarse_here, SIDE, coarse, fine)
-            ancestor_after = _by_child(coarse_after, SIDE, coarse, fine)
+            fine_here, fine_after = lengths_here[fine], lengths_after[fine]
+            ancestor_here = _by_child(lengths_here[coarse], SIDE, coarse, fine)
+            ancestor_after = _by_child(lengths_after[coarse], SIDE, coarse, fine)
             down = _node_dots(across, coarse_weights, fine_weights, SIDE, coarse, fine, 0)
             places = pairs + ((coarse * LEVELS + fine) * tiles + tile) * SIDE
             _store_pairs(_cosine(down, ancestor_here, fine_after), places, out_pairs, has_next, SIDE >> (2 * fine))
@@ -351,5 +359,7 @@ def _pool_kernel(
         value = tl.load(rows + row[:, None] * row_stride + channel[None, :], mask=inside, other=0.0)
         total += tl.sum(value.to(WIDE) * weight[:, None], axis=0)
         total_weight += weight
-    mean = total / tl.sum(total_weight, axis=0)
+    weight = tl.sum(total_weight, axis=0)
+    # "/" on float32 is an approximation on the GPU: a mean of equal rows would not be that row
+    mean = tl.div_rn(total, tl.zeros_like(total) + weight) if tl.float32 == WIDE else total / weight
     tl.store(pooled + token * channels + channel, mean.to(pooled.dtype.element_ty), mask=channel < channels)

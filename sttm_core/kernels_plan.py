@@ -1,4 +1,4 @@
-"""Triton version of planning, used on CUDA: five small kernels, and the host waits once, for three numbers.
+"""Triton version of planning, used on CUDA: five small kernels, and the host waits once, for four numbers.
 
 A kept node is named by the place ``frame * H*W + top-left patch`` until the number of kept nodes is known; places run
 in scan order, so the smallest place of a chain is its representative. The atomics here race, their results do not
@@ -18,6 +18,7 @@ from .quadtree import Quadtree, tree_tensor
 
 PLACES = 256  # places a program
 KINDS = 3  # kept nodes, links, tokens: what is counted
+TOTALS = KINDS + 1  # and whether the features held a value that is not finite
 BLOCKS = 1024  # counts of programs added up at a time
 
 
@@ -31,7 +32,7 @@ class Marked:
         linked: ``[T*H*W]`` int8, 1 where the patch names a pair that is linked to the next frame, see
             `plan.mark_links`.
         labels: ``[T*H*W]`` int32, each place itself.
-        totals: ``[3]`` int32 zeros.
+        totals: ``[4]`` int32: three zeros, and ``not_finite`` of `plan_arrays`.
     """
 
     levels: torch.Tensor
@@ -42,31 +43,39 @@ class Marked:
 
 
 def plan_arrays(
-    tree: Quadtree, minima: torch.Tensor, pair_cosines: torch.Tensor, tau_s: float, tau_t: float, rules: str
-) -> tuple[torch.Tensor, ...]:
+    tree: Quadtree, minima: torch.Tensor, pair_cosines: torch.Tensor, tau_s: float, tau_t: float, rules: str,
+    not_finite: torch.Tensor | None = None,
+) -> tuple[torch.Tensor, ...] | None:  # fmt: skip
     """The arrays of a `MergePlan`, in its order; equal to those of the PyTorch path.
 
     Args:
         minima: ``[T, internal nodes]`` float32; ``pair_cosines``: ``[T-1, pairs]`` float32.
         tau_s, tau_t: thresholds, numbers that float32 can hold.
+        not_finite: ``[1]`` int32, 1 if the tables come from features with values that are not finite: the result is
+            then None. Read together with the numbers that are waited for anyway.
     """
     minima, pair_cosines = minima.contiguous(), pair_cosines.contiguous()
-    marked = _mark(tree, minima, pair_cosines, tau_s, tau_t)
+    marked = _mark(tree, minima, pair_cosines, tau_s, tau_t, not_finite)
     labels = _join(marked, tree.num_patches) if rules == "paper" else _released(marked, tree.num_patches)
     representatives, counts = _follow(marked, labels)
-    return _write(tree, marked, representatives, counts, pair_cosines, marked.totals.tolist(), len(minima))
+    *totals, broken = marked.totals.tolist()
+    return None if broken else _write(tree, marked, representatives, counts, pair_cosines, totals, len(minima))
 
 
-def _mark(tree: Quadtree, minima: torch.Tensor, pair_cosines: torch.Tensor, tau_s: float, tau_t: float) -> Marked:
+def _mark(
+    tree: Quadtree, minima: torch.Tensor, pair_cosines: torch.Tensor, tau_s: float, tau_t: float,
+    not_finite: torch.Tensor | None,
+) -> Marked:  # fmt: skip
     places, device = len(minima) * tree.num_patches, minima.device
     levels, linked = (torch.empty(places, dtype=torch.int8, device=device) for _ in range(2))
     tops, labels = (torch.empty(places, dtype=torch.int32, device=device) for _ in range(2))
-    totals = torch.empty(KINDS, dtype=torch.int32, device=device)
+    totals = torch.empty(TOTALS, dtype=torch.int32, device=device)
     _mark_kernel[(triton.cdiv(places, PLACES),)](
         minima, pair_cosines, _table(tree, "ancestors", device), _table(tree, "top_left", device),
-        _table(tree, "pair_index", device), levels, tops, linked, labels, totals, tau_s, tau_t,
+        _table(tree, "pair_index", device), levels, tops, linked, labels, totals,
+        totals if not_finite is None else not_finite, tau_s, tau_t,
         places, tree.num_patches, minima.shape[1], pair_cosines.shape[1],
-        LEVELS=tree.num_levels, KINDS=KINDS, PLACES=PLACES,
+        LEVELS=tree.num_levels, KINDS=KINDS, CHECKED=not_finite is not None, PLACES=PLACES,
     )  # fmt: skip
     return Marked(levels, tops, linked, labels, totals)
 
@@ -143,8 +152,9 @@ def _kept_level(minima, ancestors, frame, patch, tau, inside, num_patches, num_i
 
 @triton.jit(do_not_specialize=["count"])
 def _mark_kernel(
-    minima, pair_cosines, ancestors, top_left, pair_index, levels, tops, linked, labels, totals, tau_s, tau_t,
-    count, num_patches, num_internal, num_pairs, LEVELS: tl.constexpr, KINDS: tl.constexpr, PLACES: tl.constexpr,
+    minima, pair_cosines, ancestors, top_left, pair_index, levels, tops, linked, labels, totals, not_finite,
+    tau_s, tau_t, count, num_patches, num_internal, num_pairs,
+    LEVELS: tl.constexpr, KINDS: tl.constexpr, CHECKED: tl.constexpr, PLACES: tl.constexpr,
 ):  # fmt: skip
     """Kept nodes and links (paper sections 3.1 and 3.2)."""
     place = tl.program_id(0) * PLACES + tl.arange(0, PLACES)
@@ -165,7 +175,8 @@ def _mark_kernel(
     tl.store(tops + place, (place - patch + top).to(tl.int32), mask=inside)
     tl.store(linked + place, link.to(tl.int8), mask=inside)
     tl.store(labels + place, place, mask=inside)
-    tl.store(totals + place, 0, mask=place < KINDS)
+    broken = tl.load(not_finite) if CHECKED else 0
+    tl.store(totals + place, tl.where(place < KINDS, 0, broken), mask=place <= KINDS)
 
 
 @triton.jit(do_not_specialize=["count"])

@@ -8,9 +8,9 @@ from types import ModuleType
 import torch
 
 from . import dispatch
-from .plan import MergePlan, check_threshold
+from .plan import MergePlan, NotFiniteError, build_plan, check_rules, check_threshold
 from .quadtree import lookup, shared_tree, tree_tensor
-from .similarity import check_tokens, similarity_tables
+from .similarity import check_tokens, not_finite_message, unchecked_tables
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,8 +64,14 @@ def merge_tokens(
     check_tokens(tokens, None)
     for name, tau in (("tau_spatial", tau_spatial), ("tau_temporal", tau_temporal)):
         check_threshold(name, tau)
+    check_rules(rules)
     tree = shared_tree(*tokens.shape[1:3], root_level)
-    return similarity_tables(tokens, tree, weighting=weighting).plan(tau_spatial, tau_temporal, rules).apply(tokens)
+    tables, not_finite = unchecked_tables(tokens, tree, weighting, released=rules == "as_released")
+    try:
+        plan = build_plan(tables, tau_spatial, tau_temporal, rules, not_finite)
+    except NotFiniteError:
+        raise ValueError(not_finite_message(tokens)) from None
+    return plan.apply(tokens)
 
 
 def apply_plan(plan: MergePlan, tokens: torch.Tensor) -> MergedTokens:

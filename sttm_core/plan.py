@@ -125,11 +125,24 @@ class MergePlan:
         )
 
 
-def build_plan(tables: SimilarityTables, tau_spatial: float, tau_temporal: float, rules: str) -> MergePlan:
+class NotFiniteError(ValueError):
+    """Features with NaN or infinite values, or so large that their squares overflow."""
+
+
+def build_plan(
+    tables: SimilarityTables, tau_spatial: float, tau_temporal: float, rules: str,
+    not_finite: torch.Tensor | None = None,
+) -> MergePlan:  # fmt: skip
     """The plan at these thresholds; comparisons are made in float32, as everywhere (see `SimilarityTables.plan`).
 
     With Triton the host waits once, for the numbers of nodes, links and tokens. (The loop of ``rules="as_released"``
     waits once more in each of its rounds.)
+
+    Args:
+        not_finite: of `similarity.unchecked_tables`, where nobody has looked at it yet.
+
+    Raises:
+        NotFiniteError: if ``not_finite`` holds.
     """
     tau_s, tau_t = check_threshold("tau_spatial", tau_spatial), check_threshold("tau_temporal", tau_temporal)
     check_rules(rules)
@@ -137,9 +150,12 @@ def build_plan(tables: SimilarityTables, tau_spatial: float, tau_temporal: float
     if dispatch.kernels_for(minima):
         from .kernels_plan import plan_arrays  # needs Triton
 
-        arrays = plan_arrays(tables.tree, minima, tables.pair_cosines, tau_s, tau_t, rules)
+        arrays = plan_arrays(tables.tree, minima, tables.pair_cosines, tau_s, tau_t, rules, not_finite)
     else:
-        arrays = _plan_arrays(tables, tau_s, tau_t, rules)
+        broken = not_finite is not None and bool(not_finite.item())
+        arrays = None if broken else _plan_arrays(tables, tau_s, tau_t, rules)
+    if arrays is None:
+        raise NotFiniteError("the features are not finite.")
     taus = float(tau_spatial), float(tau_temporal)
     return MergePlan(tables.tree, tables.num_frames, *taus, rules, tables.weighting, *arrays)
 

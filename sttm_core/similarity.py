@@ -106,18 +106,35 @@ def similarity_tables(
     Raises:
         ValueError: for a wrong rank, dtype or size, for NaN or infinite values, or an unknown weighting.
     """
+    tables, not_finite = unchecked_tables(tokens, tree, weighting)
+    if not_finite.item():
+        raise ValueError(not_finite_message(tokens))
+    return tables
+
+
+def unchecked_tables(
+    tokens: torch.Tensor, tree: Quadtree | None, weighting: str, released: bool = True
+) -> tuple[SimilarityTables, torch.Tensor]:
+    """As `similarity_tables`, without waiting for the device.
+
+    Args:
+        released: False leaves out what only ``rules="as_released"`` needs.
+
+    Returns:
+        The tables, and ``[1]``, true if the features are not finite: the tables are worth nothing then.
+    """
     tree = check_tokens(tokens, tree)
     if weighting not in WEIGHTINGS:
         raise ValueError(f"weighting must be one of {', '.join(WEIGHTINGS)}, got {weighting!r}.")
+    released = released and len(tree.border_nodes) > 0
     frames = tokens.reshape(tokens.shape[0], tree.num_patches, tokens.shape[-1])  # [T, H*W, C]
     kernels = dispatch.kernels_for(frames)
     if kernels and tile_side(tree) <= kernels.LARGEST_SIDE:
-        child_min, released, pair_cosines, is_finite = _kernel_tables(kernels, frames.contiguous(), tree, weighting)
+        arrays = _kernel_tables(kernels, frames.contiguous(), tree, weighting, released)
     else:
-        child_min, released, pair_cosines, is_finite = _torch_tables(frames, tree, weighting)
-    if not is_finite:
-        raise ValueError(_not_finite(tokens))
-    return SimilarityTables(tree, child_min, released if len(tree.border_nodes) else child_min, pair_cosines, weighting)
+        arrays = _torch_tables(frames, tree, weighting, released)
+    *minima_and_pairs, not_finite = arrays
+    return SimilarityTables(tree, *minima_and_pairs, weighting), not_finite
 
 
 def check_tokens(tokens: torch.Tensor, tree: Quadtree | None) -> Quadtree:
@@ -138,7 +155,7 @@ def check_tokens(tokens: torch.Tensor, tree: Quadtree | None) -> Quadtree:
     return tree
 
 
-def _not_finite(tokens: torch.Tensor) -> str:
+def not_finite_message(tokens: torch.Tensor) -> str:
     """What to say of features whose squared norms are not finite."""
     if torch.isfinite(tokens).all():
         return "tokens are too large: their squared norms overflow float32; scale them down."
@@ -146,29 +163,32 @@ def _not_finite(tokens: torch.Tensor) -> str:
 
 
 def _kernel_tables(
-    kernels: ModuleType, frames: torch.Tensor, tree: Quadtree, weighting: str
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, bool]:
-    """Child minima of both rules, pair cosines, and whether all squared norms are finite."""
+    kernels: ModuleType, frames: torch.Tensor, tree: Quadtree, weighting: str, released: bool
+) -> tuple[torch.Tensor, ...]:
+    """Child minima of both rules (or the paper's twice), pair cosines, and ``[1]``: some squared norm is not finite."""
     tiles = tiles_of(tree, weighting, frames.device)
     child_min, pair_cosines, not_finite = kernels.cosine_tables(frames, tiles, tree.num_internal, len(tree.pairs))
-    released = child_min
-    if len(tree.border_nodes):
-        released = child_min.clone()
-        kernels.lower_border_minima(frames, *_border_rows(tree, weighting, frames.device), released)
-    return child_min, released, pair_cosines, not not_finite.item()
+    lowered = child_min
+    if released:
+        lowered = child_min.clone()
+        kernels.lower_border_minima(frames, *_border_rows(tree, weighting, frames.device), lowered)
+    return child_min, lowered, pair_cosines, not_finite
 
 
 def _torch_tables(
-    frames: torch.Tensor, tree: Quadtree, weighting: str
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, bool]:
+    frames: torch.Tensor, tree: Quadtree, weighting: str, released: bool
+) -> tuple[torch.Tensor, ...]:
     """As `_kernel_tables`, some frames at a time."""
     per_chunk = _frames_per_chunk(frames, tree)
     parts = [
-        _chunk_tables(frames[start : start + per_chunk + 1], tree, weighting, min(per_chunk, len(frames) - start))
+        _chunk_tables(
+            frames[start : start + per_chunk + 1], tree, weighting, min(per_chunk, len(frames) - start), released
+        )
         for start in range(0, len(frames), per_chunk)
     ]
-    child_min, released, pair_cosines, norms = (torch.cat(rows) for rows in zip(*parts, strict=True))
-    return child_min, released, pair_cosines, bool(torch.isfinite(norms).all())
+    child_min, lowered, pair_cosines, norms = (torch.cat(rows) for rows in zip(*parts, strict=True))
+    not_finite = ~torch.isfinite(norms).all().view(1)
+    return child_min, lowered if released else child_min, pair_cosines, not_finite
 
 
 def _frames_per_chunk(frames: torch.Tensor, tree: Quadtree) -> int:
@@ -183,7 +203,9 @@ def _grams(frames: torch.Tensor, tree: Quadtree) -> tuple[torch.Tensor, torch.Te
     return x @ x.mT, x[:-1] @ x[1:].mT
 
 
-def _chunk_tables(frames: torch.Tensor, tree: Quadtree, weighting: str, count: int) -> tuple[torch.Tensor, ...]:
+def _chunk_tables(
+    frames: torch.Tensor, tree: Quadtree, weighting: str, count: int, released: bool
+) -> tuple[torch.Tensor, ...]:
     """Tables of the first ``count`` frames, and of each of them with the next where ``frames`` holds it."""
     basis = _basis(tree, weighting, frames.device)  # [cells, M, P]
     within, between = _grams(frames, tree)
@@ -192,8 +214,10 @@ def _chunk_tables(frames: torch.Tensor, tree: Quadtree, weighting: str, count: i
     norms = _at(within.diagonal(dim1=-2, dim2=-1), tree, "node_slots")  # [F, nodes]
     lengths = norms.clamp(min=0).sqrt()
     child_min = _child_minima(within[:count], lengths[:count], tree)
-    released = _released_minima(frames[:count], child_min, lengths[:count], tree, weighting)
-    return child_min, released, _pair_cosines(between, lengths, tree), norms[:count]
+    lowered = child_min
+    if released:
+        lowered = _released_minima(frames[:count], child_min, lengths[:count], tree, weighting)
+    return child_min, lowered, _pair_cosines(between, lengths, tree), norms[:count]
 
 
 def _child_minima(within: torch.Tensor, lengths: torch.Tensor, tree: Quadtree) -> torch.Tensor:

@@ -49,7 +49,8 @@ def test_the_command_prints_and_writes_its_figures(tmp_path):
     shown = CliRunner().invoke(app_of(merge_op.main), arguments)
     assert shown.exit_code == 0, shown.output
     figures = json.loads(out.read_text())
-    assert set(figures["stages"]) == {"tables", "plan", "apply", "all of it", "pairwise transcription"}
+    stages = {"tables", "checked tables of both rules", "plan", "apply", "all of it", "pairwise transcription"}
+    assert set(figures["stages"]) == stages
     assert 0 < figures["retention"] <= 0.3 and figures["ratios"]["to_floor"] > 1
     assert "copying runs at" in shown.output and "pairwise transcription" in shown.output
 

@@ -107,6 +107,8 @@ def test_values_that_are_not_finite_are_found(monkeypatch, value):
     tokens[2, 5, 4, 39] = value
     with pytest.raises(ValueError, match="NaN or infinite"):
         similarity_tables(tokens)
+    with pytest.raises(ValueError, match="NaN or infinite"):
+        merge_tokens(tokens, 0.9, 0.9)
 
 
 @pytest.mark.parametrize("rules", naive.RULES)

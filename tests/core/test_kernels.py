@@ -81,7 +81,9 @@ SMALL_KERNELS = {
     "_order_kernel": "keys:*i32 order:*i64 node:*i64 node_ids:*i64 levels:*i64 level_weights:*fp32 weights:*fp32 "
     "starts:*i32 BY_LEVEL=1 ROWS=256",
     "_mark_kernel": "minima:*fp32 pair_cosines:*fp32 ancestors:*i64 top_left:*i64 pair_index:*i64 levels:*i8 tops:*i32 "
-    "linked:*i8 labels:*i32 totals:*i32 tau_s:fp32 tau_t:fp32 LEVELS=3 KINDS=3 PLACES=256",
+    "linked:*i8 labels:*i32 totals:*i32 not_finite:*i32 tau_s:fp32 tau_t:fp32 LEVELS=3 KINDS=3 CHECKED=1 "
+    "PLACES=256",
+    "_pool_kernel": "rows:*bf16 order:*i64 weights:*fp32 starts:*i32 pooled:*bf16 ROWS=4 CHANNELS=256 WIDE=fp32",
     "_join_kernel": "tops:*i32 linked:*i8 labels:*i32 PLACES=256",
     "_follow_kernel": "tops:*i32 linked:*i8 labels:*i32 found:*i32 counts:*i32 totals:*i32 KINDS=3 PLACES=256",
     "_rank_kernel": "levels:*i8 tops:*i32 linked:*i8 representatives:*i32 counts:*i32 ancestors:*i64 node_boxes:*i64 "
@@ -92,13 +94,31 @@ SMALL_KERNELS = {
 }
 
 
+def constant(text: str) -> object:
+    from triton import language
+
+    return int(text) if text.isdigit() else getattr(language, {"fp32": "float32", "fp64": "float64"}[text])
+
+
+@pytest.mark.skipif(not HAS_TRITON, reason="needs Triton, which is made for Linux")
+def test_means_are_divided_exactly():
+    from sttm_core import kernels
+
+    words = SMALL_KERNELS["_pool_kernel"].split()
+    constants = {key: constant(value) for key, value in (word.split("=") for word in words if "=" in word)}
+    pointers = " ".join(word for word in words if ":" in word)
+    ptx = compiled(kernels, "_pool_kernel", constants, pointers, warps=1, stages=2).asm["ptx"]
+    assert "div.rn.f32" in ptx and "div.full" not in ptx
+    assert "bar.sync" not in ptx  # each thread adds up its own channels
+
+
 @pytest.mark.skipif(not HAS_TRITON, reason="needs Triton, which is made for Linux")
 @pytest.mark.parametrize("name", SMALL_KERNELS)
 def test_the_small_kernels_compile_for_hopper(name):
     from sttm_core import kernels, kernels_plan
 
     words = SMALL_KERNELS[name].split()
-    constants = {key: int(value) for key, value in (word.split("=") for word in words if "=" in word)}
+    constants = {key: constant(value) for key, value in (word.split("=") for word in words if "=" in word)}
     module = kernels if hasattr(kernels, name) else kernels_plan
     built = compiled(module, name, constants, " ".join(word for word in words if ":" in word))
     assert built.asm["cubin"]
