@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+RESULTS = Path(__file__).with_name("results")
+
 app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__)
 
 
@@ -84,16 +86,29 @@ def export(
     out: Annotated[Path, typer.Option(help="Folder for the model in Hugging Face format.")],
     seed: Annotated[int, typer.Option(help="Seed that it was trained with.")] = 0,
     size: Annotated[str, typer.Option(help="default or tiny, as trained.")] = "default",
-    evaluation: Annotated[Path | None, typer.Option(help="JSON of evaluate, to write the card.")] = None,
 ) -> None:
-    """Write the newest checkpoint in Hugging Face format; with an evaluation, its card too."""
-    from demo_model.export import export_checkpoint, write_card
+    """Write the newest checkpoint in Hugging Face format."""
+    from demo_model.export import export_checkpoint
     from demo_model.model import DEFAULT_SIZE, TINY_SIZE
 
     export_checkpoint(resume, TINY_SIZE if _size(size) == "tiny" else DEFAULT_SIZE, seed, out)
-    if evaluation:
-        write_card(evaluation, out / "README.md", {"Seed": str(seed), "Size": size})
     typer.echo(f"{sum(path.stat().st_size for path in out.iterdir()) / 1e6:.1f} MB in {out}")
+
+
+@app.command()
+def card(
+    model: Annotated[Path, typer.Option(help="Folder of the model; its README.md is written.")],
+    evaluation: Annotated[Path, typer.Option(help="JSON of evaluate.")] = RESULTS / "evaluation.json",
+    training: Annotated[Path, typer.Option(help="JSON of facts about the training.")] = RESULTS / "training.json",
+    held_out: Annotated[Path, typer.Option(help="JSON of benchmarks.needle_qa.")] = RESULTS / "held-out.json",
+    cosines: Annotated[Path, typer.Option(help="JSON of cosines.")] = RESULTS / "cosines.json",
+) -> None:
+    """Write the model's card from what was measured."""
+    import json
+
+    from demo_model.export import write_card
+
+    write_card(evaluation, model / "README.md", json.loads(training.read_text(encoding="utf-8")), held_out, cosines)
 
 
 @app.command()
@@ -104,6 +119,9 @@ def evaluate(
     per_task: Annotated[int, typer.Option(help="Questions of each task.")] = 2000,
     keeps: Annotated[str, typer.Option(help="Retentions of the table of methods, with commas; empty for none.")] = "",
     footage: Annotated[Path | None, typer.Option(help="Real clips outside training, made by footage.")] = None,
+    parts: Annotated[
+        str, typer.Option(help="What to measure, with commas; the file keeps what it has.")
+    ] = "frames,paraphrases,typos,fonts,methods",
     device: Annotated[str, typer.Option(help="cuda, cpu, or auto.")] = "auto",
 ) -> None:
     """Exact answers on held-out clips with Wilson intervals, as JSON."""
@@ -115,8 +133,8 @@ def evaluate(
     shares = tuple(float(part) for part in keeps.split(",") if part)
     place = _device(device)
     clips = Footage.of(load_footage(footage), place) if footage else None
-    report = write_evaluation(model, out, lengths, per_task, shares, place, clips, typer.echo)
-    for count, result in report["frames"].items():
+    report = write_evaluation(model, out, lengths, per_task, shares, place, clips, parts.split(","), typer.echo)
+    for count, result in report.get("frames", {}).items():
         row = result["overall"]
         typer.echo(f"{count} frames: {row['accuracy']:.1%} ({row['low']:.1%}-{row['high']:.1%}) of {row['total']}")
 

@@ -13,7 +13,7 @@ Questions = list[tuple[str, str | None, Thing | None]]
 
 def short_code(rng: random.Random, frames: int, aspect: float) -> Things:
     """A code for one second."""
-    return (text(code(rng), (0.3, 0.64), between(4.6, 5.8), cell=0.24, font=1),)
+    return (text(code(rng), (0.17, 0.64), between(4.6, 5.8), cell=0.24, font=1),)
 
 
 def ask_code(things: Things) -> Questions:
@@ -25,14 +25,14 @@ def ask_code(things: Things) -> Questions:
 
 def small_code(rng: random.Random, frames: int, aspect: float) -> Things:
     """A small five-character code over stripes: hard."""
-    return (text(code(rng, 5), (0.74, 0.3), between(2.0, 3.2), cell=0.085, font=1, rim=0.03),)
+    return (text(code(rng, 5), (0.83, 0.3), between(2.0, 3.2), cell=0.095, font=1),)
 
 
 def two_shapes(rng: random.Random, frames: int, aspect: float) -> Things:
     """Two shapes, one after the other."""
     return (
-        shape("circle", "red", (0.22, 0.24), [between(1.5, 2.8)]),
-        shape("star", "yellow", (0.76, 0.76), [between(4.5, 5.8)]),
+        shape("circle", "red", (0.17, 0.18), [between(1.5, 2.8)]),
+        shape("star", "yellow", (0.83, 0.82), [between(4.5, 5.8)]),
     )
 
 
@@ -49,7 +49,7 @@ def ask_two_shapes(things: Things) -> Questions:
 
 def three_in_order(rng: random.Random, frames: int, aspect: float) -> Things:
     """Three shapes flash in turn at one place each."""
-    figures = [("triangle", "green", (0.25, 0.25)), ("heart", "pink", (0.5, 0.76)), ("square", "blue", (0.78, 0.3))]
+    figures = [("triangle", "green", (0.18, 0.17)), ("heart", "pink", (0.5, 0.82)), ("square", "blue", (0.82, 0.48))]
     rng.shuffle(figures)
     starts = (0.9, 3.4, 6.0)
     return tuple(shape(*figure, [between(start, start + 1.1)]) for figure, start in zip(figures, starts, strict=True))
@@ -71,8 +71,8 @@ def _name(thing: Thing) -> str:
 
 def three_flashes(rng: random.Random, frames: int, aspect: float) -> Things:
     """A shape that flashes three times."""
-    at = (rng.uniform(0.35, 0.65), rng.uniform(0.2, 0.8))
-    return (shape("diamond", "cyan", at, [between(s, s + 0.75) for s in (1.0, 3.4, 6.2)], cell=0.3),)
+    at = (0.5, rng.choice((0.17, 0.5, 0.83)))
+    return (shape("diamond", "cyan", at, [between(s, s + 0.75) for s in (1.0, 3.4, 6.2)], cell=0.28),)
 
 
 def ask_count(things: Things) -> Questions:
@@ -88,8 +88,8 @@ def ask_count(things: Things) -> Questions:
 def one_moves(rng: random.Random, frames: int, aspect: float) -> Things:
     """One shape crosses the frame, another stays."""
     return (
-        shape("ring", "orange", (0.22, 0.2), [(0, frames - 1)], cell=0.22),
-        shape("cross", "purple", (0.68, 0.85), [(0, frames - 1)], cell=0.24, to=(0.68, 0.15)),
+        shape("ring", "orange", (0.17, 0.18), [(0, frames - 1)], cell=0.22),
+        shape("cross", "purple", (0.83, 0.84), [(0, frames - 1)], cell=0.24, to=(0.83, 0.16)),
     )
 
 
@@ -105,13 +105,13 @@ def ask_motion(things: Things) -> Questions:
 
 def code_on_footage(rng: random.Random, frames: int, aspect: float) -> Things:
     """A code with a dark rim on real footage."""
-    needle = text(code(rng), (0.3, 0.5), between(3.0, 4.3), cell=0.24, font=1, rim=0.04)
+    needle = text(code(rng), (0.17, 0.5), between(3.0, 4.3), cell=0.24, font=1, rim=0.04)
     return (wide(needle, aspect),)
 
 
 def shape_on_footage(rng: random.Random, frames: int, aspect: float) -> Things:
     """A shape that flashes twice on real footage."""
-    needle = shape("heart", "red", (0.28, 0.76), [between(1.2, 2.4), between(5.4, 6.6)], cell=0.3, rim=0.03)
+    needle = shape("heart", "red", (0.18, 0.82), [between(1.2, 2.4), between(5.4, 6.6)], cell=0.28)
     return (wide(needle, aspect),)
 
 

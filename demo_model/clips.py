@@ -24,6 +24,7 @@ from sttm_core.video_write import write_mp4
 
 RATE = 12  # frames a second of the drawn clips
 SIDE = 448  # of drawn clips; twice the model's 224
+RIM = 0.03  # contrasting rim of everything drawn, in cell sides
 FOOTAGE_SIZE = (360, 480)  # of footage with needles
 
 
@@ -100,13 +101,13 @@ def between(first_s: float, last_s: float) -> tuple[int, int]:
 
 
 def shape(figure: str, colour: str, at: tuple[float, float], windows, cell: float = 0.26, to=None, **more) -> Thing:
-    """A coloured shape at a place (y, x), moving to ``to`` if given."""
-    return Thing(figure, False, colour, cell, tuple(windows), at, to or at, **more)
+    """A coloured shape at a place (y, x), moving to ``to`` if given; all have a rim, as in training."""
+    return Thing(figure, False, colour, cell, tuple(windows), at, to or at, rim=RIM, **more)
 
 
 def text(figure: str, at: tuple[float, float], window: tuple[int, int], cell: float = 0.22, **more) -> Thing:
-    """A white text at a place (y, x)."""
-    return Thing(figure, True, "white", cell, (window,), at, at, **more)
+    """A white text at a place (y, x), with a rim, as in training."""
+    return Thing(figure, True, "white", cell, (window,), at, at, **({"rim": RIM} | more))
 
 
 def code(rng: random.Random, length: int = 4) -> str:

@@ -10,7 +10,7 @@ import hashlib
 import json
 import math
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
@@ -22,14 +22,16 @@ from demo_model.atlas import load_atlas
 from demo_model.backgrounds import Footage
 from demo_model.data import draw_batch, make_batch
 from demo_model.manners import TYPOS, Manners
-from demo_model.model import VideoModel
+from demo_model.model import Kept, Reduction, VideoModel
 from demo_model.questions import KINDS, SLOTS
-from demo_model.reduction import merged, pooled_space, random_tokens, uniform_frames
+from demo_model.reduction import merged_to_budget, pooled_space, random_tokens, uniform_frames
 from demo_model.sequence import IGNORED
 from demo_model.stories import StoryRules
 from demo_model.vocabulary import BACKGROUNDS
 
 FRAMES_A_BATCH = {"cpu": 64, "cuda": 512}
+MEASURED_LAYER = 0  # where the table of methods reduces tokens, as sttm.json advises; their positions survive
+PARTS = ("frames", "paraphrases", "typos", "fonts", "methods")
 KEEPS = (0.5, 0.3, 0.2, 0.15, 0.1, 0.05)
 
 
@@ -67,93 +69,117 @@ def reductions(
     rows = {}
     for keep in keeps:
         percent = f"{keep:.0%}"
-        rows[f"sttm paper {percent}"] = merged(keep, "paper")
-        rows[f"sttm as_released {percent}"] = merged(keep, "as_released")
+        rows[f"sttm paper {percent}"] = merged_to_budget(keep, "paper")
+        rows[f"sttm as_released {percent}"] = merged_to_budget(keep, "as_released")
         rows[f"random {percent}"] = random_tokens(keep, torch.Generator(device).manual_seed(1))
         rows[f"uniform frames {percent}"] = uniform_frames(keep)
         rows[f"spatial pooling {percent}"] = pooled_space(max(1, round(grid * math.sqrt(keep))))
     return rows
 
 
-def evaluate(
+def evaluate(model: VideoModel, tokenizer: Tokenizer, frames: int, per_task: int, **options) -> dict:
+    """Ask about held-out clips, all tokens kept: the only row of ``evaluate_rows``, with its options."""
+    return evaluate_rows(model, tokenizer, frames, per_task, {"full": None}, **options)["full"]
+
+
+def evaluate_rows(
     model: VideoModel,
     tokenizer: Tokenizer,
     frames: int,
     per_task: int,
+    rows: dict[str, Reduction | None],
     seed: int = 1,
-    reduction: Callable | None = None,
     held_out_wordings: bool = False,
     held_out_fonts: bool = False,
     manners: Manners | None = None,
     footage: Footage | None = None,
     log: Callable[[str], None] | None = None,
-) -> dict:
-    """Ask about held-out clips until every task has ``per_task`` questions.
+) -> dict[str, dict]:
+    """Ask about held-out clips until every task has ``per_task`` questions, the same ones for every row.
 
     Args:
         model: in eval mode, on its device.
         frames: T of the clips.
-        per_task: least number of questions of each task.
+        per_task: questions of each task.
+        rows: by name which video tokens are left from ``MEASURED_LAYER`` on; None for all.
         seed: odd numbers only are drawn from, which training never uses.
-        reduction: see ``reduction.py``; None for all tokens.
         held_out_wordings, held_out_fonts: ask and draw in ways that training never met.
         manners: how the questions are typed; as in training by default.
         footage: real clips behind a part of the scenes; without, all backgrounds are generated.
 
     Returns:
-        ``tasks`` and ``overall`` with counts, accuracy and interval, and the share of video tokens kept.
+        For each row ``tasks`` and ``overall`` with counts, accuracy and interval, and the share of video tokens kept.
     """
-    device = model.before.device
-    side = model.model.config.vision_config.image_size
+    device, side = model.before.device, model.model.config.vision_config.image_size
     atlas, cpu_atlas = load_atlas(str(device)), load_atlas()
     backgrounds = BACKGROUNDS if footage else StoryRules().backgrounds
     rules = StoryRules(side=side, held_out=held_out_fonts, backgrounds=backgrounds)
     clips = max(1, FRAMES_A_BATCH[device.type] // frames)
-    tally: dict[str, list[int]] = defaultdict(lambda: [0, 0])
-    kept, number = KeptShare(reduction), 0
     wanted = [kind for kind in KINDS if frames >= 4 or kind not in ("motion", "when", "order")]
-    while missing := [kind for kind in wanted if tally[kind][1] < per_task]:
+    asked, number = dict.fromkeys(wanted, 0), 0
+    tallies = {name: Tally(reduction) for name, reduction in rows.items()}
+    while missing := [kind for kind in wanted if asked[kind] < per_task]:
         seeds = held_out_seed(seed, number)
         batch = make_batch(seeds, clips, frames, rules, tokenizer, cpu_atlas, held_out_wordings, missing, manners)
+        chosen = _still_wanted(batch.slots.kind, asked, per_task)
         with torch.no_grad():
             pictures = draw_batch(batch, frames, side, atlas, footage)
-            batch = batch.to(device)
+            slots = batch.slots.to(device)
             with half_precision(device):
-                outputs = model(pictures, batch.slots, kept if reduction else None)
-        right = answered(outputs.logits, batch.slots.labels, batch.slots.slot, SLOTS)
-        for kind, is_right in zip(batch.slots.kind.flatten().tolist(), right.flatten().tolist(), strict=True):
-            if kind >= 0 and tally[KINDS[kind]][1] < per_task:
-                tally[KINDS[kind]][0] += is_right
-                tally[KINDS[kind]][1] += 1
+                patches = model.see(pictures)
+                for tally in tallies.values():
+                    logits = model.answer(patches, slots, tally.reduction, MEASURED_LAYER, survived=True).logits
+                    tally.count(batch.slots.kind, answered(logits, slots.labels, slots.slot, SLOTS).cpu(), chosen)
         number += 1
         if log and number % 20 == 0:
-            log(f"{number * clips} clips, rarest task has {min(tally[kind][1] for kind in wanted)} of {per_task}")
-    tasks = {kind: score(*tally[kind]) for kind in wanted}
-    totals = (sum(tally[kind][i] for kind in wanted) for i in range(2))
-    return {"tasks": tasks, "overall": score(*totals), "kept": kept.share}
+            log(f"{number * clips} clips, rarest task has {min(asked.values())} of {per_task}")
+    return {name: tally.as_dict(wanted) for name, tally in tallies.items()}
+
+
+def _still_wanted(kinds: torch.Tensor, asked: dict[str, int], most: int) -> torch.Tensor:
+    """[B, N] bool: slots of tasks that have fewer than ``most`` questions yet; ``asked`` counts them from now on."""
+    chosen = torch.zeros_like(kinds, dtype=torch.bool)
+    for place, kind in enumerate(kinds.flatten().tolist()):
+        if kind >= 0 and asked.get(KINDS[kind], most) < most:
+            asked[KINDS[kind]] += 1
+            chosen.view(-1)[place] = True
+    return chosen
+
+
+class Tally:
+    """Right answers and kept tokens of one row; ``reduction`` is that of the row, counting what it leaves."""
+
+    def __init__(self, reduction: Reduction | None) -> None:
+        self._reduction, self.left, self.all = reduction, 0, 0
+        self.right: dict[str, list[int]] = defaultdict(lambda: [0, 0])
+
+    @property
+    def reduction(self) -> Reduction | None:
+        """None where all tokens are kept."""
+        return self._reduce if self._reduction else None
+
+    def _reduce(self, tokens: torch.Tensor) -> list[Kept]:
+        kept = self._reduction(tokens)
+        self.left += sum(len(clip.tokens) for clip in kept)
+        self.all += tokens[..., 0].numel()
+        return kept
+
+    def count(self, kinds: torch.Tensor, right: torch.Tensor, chosen: torch.Tensor) -> None:
+        """Add the chosen slots, all [B, N]."""
+        for kind, is_right in zip(kinds[chosen].tolist(), right[chosen].tolist(), strict=True):
+            self.right[KINDS[kind]][0] += is_right
+            self.right[KINDS[kind]][1] += 1
+
+    def as_dict(self, kinds: list[str]) -> dict:
+        """What the JSON holds."""
+        totals = (sum(self.right[kind][i] for kind in kinds) for i in range(2))
+        tasks = {kind: score(*self.right[kind]) for kind in kinds}
+        return {"tasks": tasks, "overall": score(*totals), "kept": self.left / self.all if self.all else 1.0}
 
 
 def half_precision(device: torch.device) -> AbstractContextManager:
     """float16 products on a GPU, where they are several times as fast; nothing else elsewhere."""
     return torch.autocast("cuda", torch.float16) if device.type == "cuda" else nullcontext()
-
-
-class KeptShare:
-    """A reduction that remembers which share of the tokens it left."""
-
-    def __init__(self, reduction: Callable | None) -> None:
-        self.reduction, self.left, self.all = reduction, 0, 0
-
-    def __call__(self, tokens: torch.Tensor) -> list[torch.Tensor]:
-        kept = self.reduction(tokens)
-        self.left += sum(len(clip) for clip in kept)
-        self.all += tokens[..., 0].numel()
-        return kept
-
-    @property
-    def share(self) -> float:
-        """Tokens left over all tokens so far; 1 where nothing was reduced."""
-        return self.left / self.all if self.all else 1.0
 
 
 def held_out_seed(seed: int, number: int) -> int:
@@ -170,43 +196,76 @@ def write_evaluation(
     keeps: tuple[float, ...] = (),
     device: torch.device | str = "cpu",
     footage: Footage | None = None,
+    parts: Collection[str] = PARTS,
     log: Callable[[str], None] = print,
 ) -> dict:
     """Evaluate an exported model and write the JSON that the model card is made of.
 
+    Parts that the file already holds for the same weights stay unless they are measured again, so that an evaluation
+    can be made in several runs, on several machines.
+
     Args:
         folder: of the model.
-        target: JSON file to write.
-        frames: clip lengths to report.
+        target: JSON file to write, after every part.
+        frames: clip lengths to report; all other parts use the first.
         per_task: questions of each task.
-        keeps: retentions of the table of methods, at the first of ``frames``; none for no table.
+        keeps: retentions of the table of methods; none for no table.
         footage: held-out real clips for a part of the backgrounds.
+        parts: of ``PARTS``.
+
+    Raises:
+        ValueError: for an unknown part.
     """
+    if unknown := [part for part in parts if part not in PARTS]:
+        raise ValueError(f"There is no part {unknown[0]!r}; there are {', '.join(PARTS)}.")
     model, tokenizer = load_video_model(folder, device)
-    weights = hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
-    report = {"weights_sha256": weights, "per_task": per_task, "seed": 1, "footage": footage is not None}
-    first = frames[0]
+    report = _report_of(target, hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest())
+    common = {"footage": footage, "log": log}
 
-    def measured(title: str, count: int = first, **options) -> dict:
-        log(title)
-        return evaluate(model, tokenizer, count, per_task, footage=footage, log=log, **options)
-
-    def save() -> None:
+    def keep(result: dict, *names: str) -> None:
+        place = report
+        for name in names[:-1]:
+            place = place.setdefault(name, {})
+        place[names[-1]] = result
         target.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
 
-    report["frames"] = {}
-    for count in frames:
-        report["frames"][str(count)] = measured(f"{count} frames", count)
-        save()
-    report["paraphrases"] = measured("wordings outside training", held_out_wordings=True)
-    report["typos"] = measured("a typo in every question", manners=TYPOS)
-    report["fonts"] = measured("fonts outside training", held_out_fonts=True)
-    report["methods"] = {}
-    for name, reduction in reductions(first, model.grid, keeps, device).items():
-        report["methods"][name] = measured(name, reduction=reduction)
-        save()
-    save()
+    def measured(count: int = frames[0], **options) -> dict:
+        return evaluate(model, tokenizer, count, per_task, **common, **options) | {"device": device_name(device)}
+
+    if "frames" in parts:
+        for count in frames:
+            log(f"{count} frames")
+            keep(measured(count), "frames", str(count))
+    manners = {
+        "paraphrases": {"held_out_wordings": True},
+        "typos": {"manners": TYPOS},
+        "fonts": {"held_out_fonts": True},
+    }
+    for part, options in manners.items():
+        if part in parts:
+            log(part)
+            keep(measured(**options), part)
+    if "methods" in parts and keeps:
+        log("methods")
+        rows = {"full": None} | reductions(frames[0], model.grid, keeps, device)
+        results = evaluate_rows(model, tokenizer, frames[0], per_task, rows, **common)
+        keep({"layer": MEASURED_LAYER, "device": device_name(device), "rows": results}, "methods")
     return report
+
+
+def _report_of(target: Path, weights: str) -> dict:
+    """The report in ``target`` if it is of these weights, else a new one."""
+    if target.is_file():
+        report = json.loads(target.read_text(encoding="utf-8"))
+        if report.get("weights_sha256") == weights:
+            return report
+    return {"weights_sha256": weights, "seed": 1}
+
+
+def device_name(device: torch.device | str) -> str:
+    """For the report: a GPU by its name, and the precision of its products."""
+    place = torch.device(device)
+    return f"{torch.cuda.get_device_name(place)}, float16" if place.type == "cuda" else "CPU, float32"
 
 
 def answered(logits: torch.Tensor, labels: torch.Tensor, slot: torch.Tensor, most: int) -> torch.Tensor:

@@ -6,7 +6,8 @@ The forward here computes what the library computes for one question, to roundin
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import torch
 from tokenizers import Tokenizer
@@ -126,13 +127,24 @@ class Prefix:
     Attributes:
         hidden: [B, P, D]; text before, video tokens, newline token, text after, padding.
         lengths: [B] tokens without padding.
+        positions: [B, P] rotary positions.
+        ends: [B] position of the first token of a slot.
     """
 
     hidden: torch.Tensor
     lengths: torch.Tensor
+    positions: torch.Tensor
+    ends: torch.Tensor
 
 
-Reduction = Callable[[torch.Tensor], list[torch.Tensor]]  # [B, T, G, G, D] -> for each clip its tokens [N_b, D]
+class Kept(NamedTuple):
+    """What a reduction leaves of a clip: ``tokens`` [N, D], and ``places`` [N] that they stand at, of T * G * G."""
+
+    tokens: torch.Tensor
+    places: torch.Tensor
+
+
+Reduction = Callable[[torch.Tensor], list[Kept]]  # [B, T, G, G, D] -> one for each clip
 
 
 @dataclass(frozen=True)
@@ -206,16 +218,39 @@ class VideoModel(nn.Module):
         pooled = hidden.unflatten(1, (grid, 2, grid, 2)).mean(dim=(2, 4))  # [n, G, G, D]
         return pooled.unflatten(0, frames.shape[:2])
 
-    def forward(self, frames: torch.Tensor, slots: PackedSlots, reduction: Reduction | None = None) -> Outputs:
-        """Answer all slots of all clips.
+    def forward(
+        self,
+        frames: torch.Tensor,
+        slots: PackedSlots,
+        reduction: Reduction | None = None,
+        merge_layer: int = MERGE_LAYER,
+        survived: bool = False,
+    ) -> Outputs:
+        """Answer all slots of all clips: ``see`` and ``answer``.
 
         Args:
             frames: [B, T, 3, H, W] in 0..1.
+            slots, reduction, merge_layer, survived: see ``answer``.
+        """
+        return self.answer(self.see(frames), slots, reduction, merge_layer, survived)
+
+    def answer(
+        self,
+        patches: torch.Tensor,
+        slots: PackedSlots,
+        reduction: Reduction | None = None,
+        merge_layer: int = MERGE_LAYER,
+        survived: bool = False,
+    ) -> Outputs:
+        """Answer all slots of all clips that were seen.
+
+        Args:
+            patches: [B, T, G, G, D] of ``see``.
             slots: packed questions and answers.
-            reduction: leaves fewer video tokens from the merge layer on; positions are reassigned.
+            reduction: leaves fewer video tokens from ``merge_layer`` on.
+            survived: tokens keep their positions, and so do the slots; else positions are reassigned.
         """
         core = self.model.model.language_model
-        patches = self.see(frames)
         batch, count = len(patches), patches[0, ..., 0].numel()
         embed = core.embed_tokens
         before, after = embed(self.before).expand(batch, -1, -1), embed(self.after).expand(batch, -1, -1)
@@ -227,12 +262,12 @@ class VideoModel(nn.Module):
         head, late_layer, late = len(self.before), len(self.layers) * 2 // 3, None
         layers = self.layers
         if reduction is not None:  # their lengths vary, and each would be compiled anew
-            layers = self.layers[:MERGE_LAYER] + self.plain_layers[MERGE_LAYER:]
+            layers = self.layers[:merge_layer] + self.plain_layers[merge_layer:]
         for number, layer in enumerate(layers):
-            if number == MERGE_LAYER:
+            if number == merge_layer:
                 at_merge = hidden[:, head : head + count].reshape(patches.shape)
                 if reduction is not None:
-                    prefix = _reduced(hidden, prefix, reduction(at_merge), head, count)
+                    prefix = _reduced(hidden, prefix, reduction(at_merge), head, count, survived)
                     hidden = torch.cat([prefix.hidden, hidden[:, -slots.ids.shape[1] :]], dim=1)
                     mask, rotary = self._layout(prefix, slots, hidden)
             if number == late_layer and reduction is None:
@@ -244,8 +279,7 @@ class VideoModel(nn.Module):
     def _layout(self, prefix: Prefix, slots: PackedSlots, hidden: torch.Tensor):
         """Mask of the slots, and rotary embeddings (cos, sin) of prefix and slots."""
         size = prefix.hidden.shape[1]
-        places = torch.arange(size, device=hidden.device).expand(len(hidden), -1)
-        positions = torch.cat([places, prefix.lengths[:, None] + slots.offset], dim=1)
+        positions = torch.cat([prefix.positions, prefix.ends[:, None] + slots.offset], dim=1)
         rotary = self.model.model.language_model.rotary_emb(hidden, positions)
         return slot_mask(slots.slot, size, prefix.lengths), rotary
 
@@ -261,10 +295,21 @@ def join_prefix(before: torch.Tensor, video: list[torch.Tensor], after: torch.Te
     lengths = torch.tensor([len(row) for row in rows], device=before.device)
     size = -(-max(len(row) for row in rows) // multiple) * multiple
     padded = [nn.functional.pad(row, (0, 0, 0, size - len(row))) for row in rows]
-    return Prefix(torch.stack(padded), lengths)
+    positions = torch.arange(size, device=before.device).expand(len(rows), -1)
+    return Prefix(torch.stack(padded), lengths, positions, lengths)
 
 
-def _reduced(hidden: torch.Tensor, prefix: Prefix, video: list[torch.Tensor], head: int, count: int) -> Prefix:
-    """The prefix with other video tokens; padded to multiples of 128, so that compiled layers meet few shapes."""
+def _reduced(
+    hidden: torch.Tensor, prefix: Prefix, video: list[Kept], head: int, count: int, survived: bool
+) -> Prefix:
+    """The prefix with other video tokens; padded to multiples of 128, so that attention meets few shapes."""
     tail = hidden[:, head + count : prefix.hidden.shape[1]]
-    return join_prefix(hidden[:, :head], video, tail, multiple=128)
+    short = join_prefix(hidden[:, :head], [kept.tokens for kept in video], tail, multiple=128)
+    if not survived:
+        return short
+    positions = short.positions.clone()
+    for row, kept in zip(positions, video, strict=True):
+        stop = head + len(kept.places)
+        row[head:stop] = head + kept.places
+        row[stop : stop + tail.shape[1]] = prefix.positions[0, head + count :]
+    return replace(short, positions=positions, ends=prefix.ends)

@@ -180,7 +180,7 @@ def compare(
 def settings_used(llm: VideoLLM, settings: MergeSettings) -> MergeSettings:
     """``settings`` with what was left to the model filled in."""
     layer = llm.default_merge_layer if settings.merge_layer is None else settings.merge_layer
-    return replace(settings, merge_layer=layer, position_rule=settings.position_rule or llm.family.position_rule)
+    return replace(settings, merge_layer=layer, position_rule=settings.position_rule or llm.default_position_rule)
 
 
 def measure(

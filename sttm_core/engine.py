@@ -75,8 +75,13 @@ class VideoLLM:
 
     @property
     def default_merge_layer(self) -> int:
-        """Layer index 2, as in the paper's 7B models, unless this model needs another."""
+        """Layer index 2, as in the paper's 7B models, unless this model needs or advises another."""
         return self.family.default_merge_layer(self.model)
+
+    @property
+    def default_position_rule(self) -> str:
+        """The family's rule unless this model advises another."""
+        return self.family.default_position_rule(self.model)
 
     def compile_vision(self) -> None:
         """Compile the vision encoder's layers with `torch.compile`, which pays when many videos are encoded.
@@ -164,7 +169,7 @@ class VideoLLM:
             ValueError: if the plan is for another video, or the position rule is unknown.
             OutOfMemoryError: if the accelerator's memory does not suffice.
         """
-        rule = check_rule(position_rule or self.family.position_rule)
+        rule = check_rule(position_rule or self.default_position_rule)
         if plan is not None and (plan.num_frames, plan.tree.height, plan.tree.width) != encoded.layout.shape:
             shape, found = [plan.num_frames, plan.tree.height, plan.tree.width], list(encoded.layout.shape)
             raise ValueError(f"the plan is for {shape} tokens [T, H, W], but the video has {found}.")

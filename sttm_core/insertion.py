@@ -156,7 +156,7 @@ def merging(
     decoder = family.decoder(model)
     merge_layer = family.default_merge_layer(model) if merge_layer is None else merge_layer
     family.check_merge_layer(model, merge_layer)
-    rule = check_rule(position_rule or family.position_rule)
+    rule = check_rule(position_rule or family.default_position_rule(model))
     state = Engagement()
 
     def rotary(numbers: torch.Tensor) -> RotaryEmbeddings:

@@ -16,6 +16,7 @@ from ..decoder import RotaryEmbeddings
 from ..vision import contiguous_layers
 
 MERGE_LAYER = 2  # of the 7B models in the paper (section 4.1)
+ADVICE = "sttm"  # key of a config.json that advises {"merge_layer": ..., "position_rule": ...}
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,7 +57,7 @@ class Family:
         model_type: `config.model_type` that picks this family.
         title: for people.
         hub_ids: checkpoints that are known to load.
-        position_rule: default of `positions.POSITION_RULES` for this family.
+        position_rule: one of `positions.POSITION_RULES`, the default of this family.
         position_axes: 1 for plain RoPE, 3 for M-RoPE.
         frame_tokens: limit of tokens for one step in time where it depends on the video's size, else None.
     """
@@ -113,9 +114,13 @@ class Family:
         return 0
 
     def default_merge_layer(self, model: nn.Module) -> int:
-        """Layer index 2 as in the paper's 7B models, as far as this model allows it."""
+        """Layer index 2 as in the paper's 7B models, or what the config advises, as far as the model allows it."""
         last = len(self.decoder(model).layers) - 1
-        return min(max(MERGE_LAYER, self.first_merge_layer(model)), last)
+        return min(max(_advice(model).get("merge_layer", MERGE_LAYER), self.first_merge_layer(model)), last)
+
+    def default_position_rule(self, model: nn.Module) -> str:
+        """This family's rule unless the config advises another."""
+        return _advice(model).get("position_rule", self.position_rule)
 
     def check_merge_layer(self, model: nn.Module, layer: int) -> None:
         """ValueError if merging before decoder layer ``layer`` is not possible in this model."""
@@ -188,6 +193,11 @@ class Family:
             numbers = numbers.expand(self.position_axes, 1, -1)  # [3, 1, n]
         like = decoder.embed_tokens.weight.new_empty(1, device=positions.device)
         return decoder.rotary_emb(like, numbers)
+
+
+def _advice(model: nn.Module) -> dict:
+    """What a config.json says under ``sttm``: where its maker advises to merge, and with which positions."""
+    return getattr(model.config, ADVICE, None) or {}
 
 
 def places_of(ids: torch.Tensor, token: int, shape: tuple[int, int, int]) -> VideoLayout:

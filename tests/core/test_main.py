@@ -144,7 +144,7 @@ def test_what_was_left_to_the_model_is_in_the_json(ask: Callable, llm: VideoLLM,
     code, out, _ = ask(video, QUESTION, "--num-frames", 2, "--runs", 1, "--json", "--no-baseline")
     assert code == 0
     used = json.loads(out)["settings"]
-    assert (used["merge_layer"], used["position_rule"]) == (llm.default_merge_layer, llm.family.position_rule)
+    assert (used["merge_layer"], used["position_rule"]) == (llm.default_merge_layer, llm.default_position_rule)
 
 
 @pytest.mark.parametrize(

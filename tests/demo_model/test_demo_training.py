@@ -18,12 +18,12 @@ from typer.testing import CliRunner
 
 from demo_model.__main__ import app
 from demo_model.checkpoint import PART_BYTES, load_checkpoint, save_checkpoint
-from demo_model.evaluate import answered, evaluate, reductions, score, wilson, write_evaluation
+from demo_model.evaluate import answered, evaluate, evaluate_rows, reductions, score, wilson, write_evaluation
 from demo_model.export import export_model, write_card
 from demo_model.losses import common_share, dense_loss, neighbour_excess, parent_excess
 from demo_model.model import TINY_SIZE
 from demo_model.questions import Slot
-from demo_model.reduction import merged, pooled_space, random_tokens, uniform_frames
+from demo_model.reduction import merged, merged_to_budget, pooled_space, random_tokens, uniform_frames
 from demo_model.schedule import STAGES, rate_at, stage_at
 from demo_model.sequence import IGNORED, pack_slots, slot_ids, slot_mask
 from demo_model.train import Trainer, average_gradients, tiny_settings
@@ -148,14 +148,20 @@ def test_checkpoints_come_in_small_files_and_damage_is_noticed(tmp_path):
 
 @pytest.mark.parametrize(
     ("reduce", "low", "high"),
-    [(merged(0.4), 0.05, 0.4), (uniform_frames(0.5), 0.5, 0.5), (pooled_space(4), 0.25, 0.25)],
-    ids=["merged", "frames", "pooled"],
+    [
+        (merged(0.4), 0.05, 0.4),
+        (merged_to_budget(0.4), 0.2, 0.4),
+        (uniform_frames(0.5), 0.5, 0.5),
+        (pooled_space(4), 0.25, 0.25),
+    ],
+    ids=["merged", "budget", "frames", "pooled"],
 )
 def test_reductions_keep_what_they_say(reduce, low, high):
     tokens = torch.randn(2, 4, 8, 8, 16, generator=torch.Generator().manual_seed(0)) * 0.3 + 1
     kept = reduce(tokens)
-    assert low <= sum(len(clip) for clip in kept) / tokens[..., 0].numel() <= high + 1e-9
-    assert all(clip.shape[1] == 16 for clip in kept)
+    assert low <= sum(len(clip.tokens) for clip in kept) / tokens[..., 0].numel() <= high + 1e-9
+    assert all(clip.tokens.shape == (len(clip.places), 16) for clip in kept)
+    assert all((clip.places.diff() > 0).all() and clip.places.max() < 4 * 8 * 8 for clip in kept)
 
 
 def test_merging_a_batch_at_once_equals_merging_each_clip():
@@ -170,9 +176,9 @@ def test_merging_a_batch_at_once_equals_merging_each_clip():
         alone = [merge_tokens(clip, tau, tau).tokens for clip in tokens]
         too_many = sum(map(len, alone)) > 0.3 * tokens[..., 0].numel()
         low, high = (low, tau) if too_many else (tau, high)
-    assert [len(clip) for clip in alone] == [len(clip) for clip in whole]
+    assert [len(clip) for clip in alone] == [len(clip.tokens) for clip in whole]
     for one, two in zip(whole, alone, strict=True):
-        torch.testing.assert_close(one, two)
+        torch.testing.assert_close(one.tokens, two)
 
 
 def test_dropping_spares_the_needles():
@@ -181,8 +187,9 @@ def test_dropping_spares_the_needles():
     needles[:, 1, 2, 3] = True
     kept = random_tokens(0.25, torch.Generator().manual_seed(0), needles)(tokens)
     for clip, rest in zip(tokens, kept, strict=True):
-        assert len(rest) == 8 and clip[1, 2, 3] in rest
-        assert rest.flatten().tolist() == sorted(rest.flatten().tolist())
+        assert len(rest.tokens) == 8 and clip[1, 2, 3] in rest.tokens
+        assert torch.equal(clip.flatten()[rest.places], rest.tokens.flatten())
+        assert rest.places.tolist() == sorted(rest.places.tolist())
 
 
 def test_gradients_flow_through_merging(trained, frames):
@@ -242,7 +249,8 @@ def test_the_card_has_its_figures_from_the_evaluation(exported, tmp_path, monkey
     monkeypatch.setattr("demo_model.evaluate.FRAMES_A_BATCH", {"cpu": 24})
     report = write_evaluation(exported, tmp_path / "e.json", (3,), 1, log=lambda line: None)
     assert report == json.loads((tmp_path / "e.json").read_text())
-    report["methods"]["every other frame"] = report["paraphrases"] | {"kept": 0.5}
+    rows = {"every other frame": report["paraphrases"] | {"kept": 0.5}}
+    report["methods"] = {"layer": 0, "device": "one CPU", "rows": rows}
     report["frames"]["3"]["tasks"]["ocr"] = score(37, 41)
     report["frames"]["3"]["overall"] = score(123, 456)
     (tmp_path / "e.json").write_text(json.dumps(report))
@@ -294,8 +302,10 @@ def test_training_imports_no_decoder_and_no_interface():
 
 def test_evaluation_counts_questions_and_kept_tokens(trained):
     model, tokenizer = trained[0].model, trained[0].tokenizer
-    result = evaluate(model, tokenizer, 2, 1, reduction=uniform_frames(0.5))
-    assert result["kept"] == 0.5
+    rows = evaluate_rows(model, tokenizer, 2, 1, {"full": None, "half": uniform_frames(0.5)})
+    assert rows["full"] == evaluate(model, tokenizer, 2, 1)
+    result = rows["half"]
+    assert result["kept"] == 0.5 and rows["full"]["kept"] == 1
     assert {row["total"] for row in result["tasks"].values()} == {1} and len(result["tasks"]) == result["overall"][
         "total"
     ]

@@ -130,7 +130,7 @@ def _finer_controls(studio: Studio) -> tuple:
     )  # fmt: skip
     position_rule = gr.Radio(
         [MODEL_DEFAULT, *POSITION_RULES], value=MODEL_DEFAULT, label="Positions after merging", elem_id="positions",
-        info=f"this model's own: {studio.llm.family.position_rule}",
+        info=f"this model's own: {studio.llm.default_position_rule}",
     )  # fmt: skip
     merge_layer = gr.Slider(
         0, studio.llm.num_layers - 1, studio.llm.default_merge_layer, step=1, label="Merge before layer",

@@ -22,14 +22,14 @@ def four(visit):
     return page
 
 
-def test_ask_twice_and_take_the_runs_home(four, tmp_path):
+def test_ask_twice_and_take_the_runs_home(four, studio, tmp_path):
     page = four
     expect(page.locator("#stop")).to_be_disabled()
     ask(page, QUESTION)
     for column in ("baseline", "merged"):
         expect(card(page, column).locator(".ttft")).to_contain_text("TTFT")
         expect(card(page, column).locator(".ttft")).to_contain_text("median of 3")
-    expect(card(page, "merged").locator(".engaged")).to_contain_text("engaged at layer 2: ")
+    expect(card(page, "merged").locator(".engaged")).to_contain_text(f"engaged at layer {studio.llm.default_merge_layer}: ")
     expect(card(page, "merged").locator(".badge")).to_be_visible()
     prefill = page.locator("[data-number=prefill]")
     assert "*" not in prefill.inner_text(), "measured at these very thresholds"
