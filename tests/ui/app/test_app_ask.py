@@ -29,7 +29,9 @@ def test_ask_twice_and_take_the_runs_home(four, studio, tmp_path):
     for column in ("baseline", "merged"):
         expect(card(page, column).locator(".ttft")).to_contain_text("TTFT")
         expect(card(page, column).locator(".ttft")).to_contain_text("median of 3")
-    expect(card(page, "merged").locator(".engaged")).to_contain_text(f"engaged at layer {studio.llm.default_merge_layer}: ")
+    expect(card(page, "merged").locator(".engaged")).to_contain_text(
+        f"engaged at layer {studio.llm.default_merge_layer}: "
+    )
     expect(card(page, "merged").locator(".badge")).to_be_visible()
     prefill = page.locator("[data-number=prefill]")
     assert "*" not in prefill.inner_text(), "measured at these very thresholds"
