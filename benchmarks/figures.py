@@ -30,6 +30,7 @@ FOLDER = Path(__file__).parent
 WIDTH = 8.6  # inches: as wide as a README
 BAR, TITLE = 0.24, 0.62  # inches a bar, and for a panel's title and axis
 GROUP_GAP = 0.5  # bars between two frame counts
+TITLE_OVER_NAMES = -0.3  # of an axis' width: where a title starts that is wider than a narrow panel's axis
 STYLE = {"svg.fonttype": "none", "svg.hashsalt": "benchmarks", "font.size": 8, "font.family": "sans-serif"}
 WHOLE, TRANSCRIPTION = "all of it", "pairwise transcription"
 
@@ -145,7 +146,7 @@ def merge_figure(inputs: Sequence[Found], colors: Theme) -> Figure:
     limits = min(times) / 1.6, max(times) * 4  # room for the numbers at the right
     for axis, row in zip(axes, inputs, strict=True):
         _draw_merge(axis, row, limits, colors)
-        _decorate(axis, f"{_input_name(row)}\n{row.about.get('device', '')} ({row.source})", colors)
+        _decorate(axis, f"{_input_name(row)}\n{row.about.get('device', '')} ({row.source})", colors, TITLE_OVER_NAMES)
     return figure
 
 
@@ -207,9 +208,9 @@ def _panels(bars: Sequence[float], columns: int, colors: Theme) -> tuple[Figure,
     return figure, axes[: len(bars)]
 
 
-def _decorate(axis: Axes, title: str, colors: Theme) -> None:
+def _decorate(axis: Axes, title: str, colors: Theme, title_at: float = 0.0) -> None:
     axis.set_facecolor("none")
-    axis.set_title(title, loc="left", color=colors.text, fontsize=9)
+    axis.set_title(title, loc="left", x=title_at, color=colors.text, fontsize=9)
     axis.tick_params(colors=colors.muted, length=0)
     axis.tick_params(axis="y", labelcolor=colors.text)
     axis.spines[["top", "right", "left"]].set_visible(False)
