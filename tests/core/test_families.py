@@ -249,3 +249,12 @@ def test_processors_are_told_the_true_times(times):
     step = (times[-1] - times[0]) / (len(times) - 1) if len(times) > 1 else 1.0
     assert told.sampled_fps == pytest.approx(1 / step, rel=0.002)
     assert told.duration == pytest.approx(times[-1] + step)
+
+
+def test_a_checkpoint_may_advise_where_to_merge_and_with_which_positions():
+    llm = tiny("llava_onevision")
+    assert (llm.default_merge_layer, llm.default_position_rule) == (2, "reassigned")
+    llm.model.config.sttm = {"merge_layer": 0, "position_rule": "survived"}
+    assert (llm.default_merge_layer, llm.default_position_rule) == (0, "survived")
+    llm.model.config.sttm = {"merge_layer": 99}  # as far as the model allows it
+    assert (llm.default_merge_layer, llm.default_position_rule) == (llm.num_layers - 1, "reassigned")

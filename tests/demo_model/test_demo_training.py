@@ -18,7 +18,16 @@ from typer.testing import CliRunner
 
 from demo_model.__main__ import app
 from demo_model.checkpoint import PART_BYTES, load_checkpoint, save_checkpoint
-from demo_model.evaluate import answered, evaluate, evaluate_rows, reductions, score, wilson, write_evaluation
+from demo_model.evaluate import (
+    MEASURED_LAYER,
+    answered,
+    evaluate,
+    evaluate_rows,
+    reductions,
+    score,
+    wilson,
+    write_evaluation,
+)
 from demo_model.export import export_model, write_card
 from demo_model.losses import common_share, dense_loss, neighbour_excess, parent_excess
 from demo_model.model import TINY_SIZE
@@ -27,6 +36,9 @@ from demo_model.reduction import merged, merged_to_budget, pooled_space, random_
 from demo_model.schedule import STAGES, rate_at, stage_at
 from demo_model.sequence import IGNORED, pack_slots, slot_ids, slot_mask
 from demo_model.train import Trainer, average_gradients, tiny_settings
+from sttm_core import thresholds_for_retention
+from sttm_core.engine import VideoLLM
+from sttm_core.video import VideoClip
 
 ROOT = Path(__file__).resolve().parents[2]
 SLOTS = [Slot("ocr", "What code is shown?", "AB7"), Slot("colour", "What color is the circle?", "red")]
@@ -190,6 +202,24 @@ def test_dropping_spares_the_needles():
         assert len(rest.tokens) == 8 and clip[1, 2, 3] in rest.tokens
         assert torch.equal(clip.flatten()[rest.places], rest.tokens.flatten())
         assert rest.places.tolist() == sorted(rest.places.tolist())
+
+
+def test_reducing_here_equals_merging_in_the_engine(trained, exported, frames):
+    """The table of methods and the app give the same first token's logits, before layer 0 with surviving positions."""
+    keep, question = 0.4, "What code is shown?"
+    llm = VideoLLM.load(str(exported), dtype="float32")
+    encoded = llm.encode(VideoClip.from_frames(frames))
+    assert (encoded.merge_layer, llm.default_position_rule) == (MEASURED_LAYER, "survived")
+    found = thresholds_for_retention(encoded.tables, keep, prefer="temporal")
+    plan = encoded.tables.plan(found.tau_spatial, found.tau_temporal, "paper")
+    assert 0 < plan.retention <= keep
+    theirs = llm.first_token_logits(llm.prefill(encoded, plan), question)
+    packed = pack_slots([[Slot("ocr", question, "A")]], trained[0].tokenizer, 64, 1)
+    with torch.no_grad():
+        patches = trained[0].model.see(floats(frames))
+        ours = trained[0].model.answer(patches, packed, merged_to_budget(keep), MEASURED_LAYER, survived=True).logits[0]
+    given = len(slot_ids(Slot("ocr", question, "A"), trained[0].tokenizer)[0])
+    torch.testing.assert_close(ours[given - 1], theirs, atol=1e-3, rtol=0)
 
 
 def test_gradients_flow_through_merging(trained, frames):

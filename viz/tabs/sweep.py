@@ -51,10 +51,12 @@ class Sweeper:
         self.studio = studio
 
     def ladder(self, ref: VideoRef, question: str, new_tokens: int, *values, progress=gr.Progress()):
-        """Ask once a budget, from all tokens down; the table grows row by row."""
+        """Ask once a budget, from all tokens down, after a warm-up; the table grows row by row."""
         settings, rows, first = settings_from(*values), [], None
         self.studio.llm.question_ids(question)
         encoded = self.studio.encoded(ref, settings)
+        progress(0, desc="warming up")
+        self.studio.llm.answer(self.studio.llm.prefill(encoded), question, max_new_tokens=1)
         for step, budget in enumerate(BUDGETS):
             progress(step / len(BUDGETS), desc=f"asking at {budget:.0%}")
             plan = None if budget == 1 else replace(settings, retention=budget).plan(encoded)
@@ -115,7 +117,7 @@ def build_sweep() -> Sweep:
     """The tab's components."""
     gr.Markdown(
         "Ask one question at falling budgets: where does the answer change, and what is gained until there? "
-        "Times are the language model's own part (merge, prefill, first token), one run each."
+        "Times are the language model's own part (merge, prefill, first token), one run each after a warm-up."
     )
     with gr.Row():
         question = gr.Textbox(
