@@ -34,7 +34,7 @@ LIMITS = (
 )
 RETRAIN = (
     "`torchrun --nproc-per-node 2 -m demo_model train --minutes 14 --resume DIR --footage FOOTAGE.pt`, then `export`,",
-    "`evaluate` and `export --evaluation`; see `demo_model/README.md`.",
+    "`evaluate` and `card`; see `demo_model/README.md`.",
 )
 ADVICE = {"merge_layer": MEASURED_LAYER, "position_rule": "survived"}  # read by sttm_core
 
