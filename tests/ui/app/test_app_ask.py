@@ -98,7 +98,7 @@ def test_an_exported_page_lives_without_the_server(four, open_page, tmp_path):
     before = four.evaluate(f"{VIEW}.stats().tokens")
     view = 'window.sttmInspector.get("inspector")'
     assert page.evaluate(f"{view}.stats().tokens") == before
-    page.locator("input[data-ref=tauSpatial]").fill("0.9")
+    page.locator("input[data-ref=tauSpatial]").fill("0.75")
     assert page.evaluate(f"{view}.stats().tokens") < before
 
 

@@ -16,7 +16,7 @@ def test_alive_at_once_and_both_sliders_change_the_picture_without_a_request(vis
     requests = []
     page.on("request", lambda request: requests.append(request.url))
     pictures, kept = [page.evaluate(f"{VIEW}.png()")], [stats(page)["tokens"]]
-    for slider, value in (("tau-s", "0.9"), ("tau-t", "0.8")):
+    for slider, value in (("tau-s", "0.75"), ("tau-t", "0.8")):
         number(page, slider).fill(value)
         page.wait_for_function(f"{VIEW}.settings().{'tauSpatial' if slider == 'tau-s' else 'tauTemporal'} === {value}")
         pictures.append(page.evaluate(f"{VIEW}.png()"))
