@@ -251,10 +251,10 @@ def test_processors_are_told_the_true_times(times):
     assert told.duration == pytest.approx(times[-1] + step)
 
 
-def test_a_checkpoint_may_advise_where_to_merge_and_with_which_positions():
+def test_a_checkpoint_may_advise_where_to_merge_and_with_which_positions(monkeypatch):
     llm = tiny("llava_onevision")
     assert (llm.default_merge_layer, llm.default_position_rule) == (2, "reassigned")
-    llm.model.config.sttm = {"merge_layer": 0, "position_rule": "survived"}
+    monkeypatch.setattr(llm.model.config, "sttm", {"merge_layer": 0, "position_rule": "survived"}, raising=False)
     assert (llm.default_merge_layer, llm.default_position_rule) == (0, "survived")
-    llm.model.config.sttm = {"merge_layer": 99}  # as far as the model allows it
+    monkeypatch.setattr(llm.model.config, "sttm", {"merge_layer": 99})  # as far as the model allows it
     assert (llm.default_merge_layer, llm.default_position_rule) == (llm.num_layers - 1, "reassigned")
