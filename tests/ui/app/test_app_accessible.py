@@ -11,6 +11,12 @@ from tests.ui.app.visit import ANSWERED_MS, VIEW, ask, keep, shows
 QUESTION = "What code is shown?"
 THEMES = pytest.mark.parametrize("theme", ["light", "dark"])
 
+UNDIMMED = """() => {
+    for (let part = document.querySelector("#needle-score strong"); part; part = part.parentElement)
+        if (getComputedStyle(part).opacity !== "1") return false;
+    return true;
+}"""  # Gradio dims what is still being made
+
 
 def violations(page: Page) -> str:
     """What axe calls serious or critical in what is shown now, a line each; empty if there is none."""
@@ -84,5 +90,6 @@ def test_the_sweep_and_the_needles(visit, theme):
     page.locator("#needle-run").click()
     expect(page.locator("#needle-score")).to_contain_text("right. Merged", timeout=ANSWERED_MS)
     page.get_by_role("button", name="Stop").last.click()
+    page.wait_for_function(UNDIMMED)
     keep(page, f"needles-{theme}", whole=True)
     assert not violations(page)
