@@ -9,6 +9,10 @@ Retention is no monotone function of ``u``: a coarser node may lose a link that 
 the same midpoints for every budget and returns the best point that it met. For two budgets it meets the same points
 until one of them lies between the budgets, and the larger budget then returns at least that one: a smaller budget
 never gets a larger retention.
+
+Where many similarities are equal (a still picture has thousands of cosines of 1) the path jumps. A budget that lies in
+a jump, more than ``TOLERANCE`` above its lower end, is looked for from the jump's upper end with one threshold falling
+alone, first tau_S, then tau_T; again by bisection, so that the above still holds.
 """
 
 from __future__ import annotations
@@ -29,7 +33,9 @@ from .similarity import SimilarityTables
 EXPONENTS = {"balanced": (1, 1), "spatial": (1, 3), "temporal": (3, 1)}
 STEPS = 2048  # points on the path, beside its start
 RUNGS = 16  # points looked at when the budget lies below the end of the path
+TOLERANCE = 0.005  # retention below the budget that is near enough
 ANY_LINK = float(np.finfo(np.float32).tiny)  # tau_T <= 0 would switch linking off
+Point = tuple[int, int]  # steps of tau_S and of tau_T; equal on the path
 
 
 @dataclass(frozen=True)
@@ -82,10 +88,10 @@ def thresholds_for_retention(
         raise ValueError(f"prefer must be one of {', '.join(EXPONENTS)}, got {prefer!r}.")
     check_rules(rules)
     tables = tables.to("cpu")
-    path = _path(tables, prefer, rules)
-    kept = _Memo(lambda step: count_tokens(tables, *path(step), rules) / tables.num_patches)
-    step, floor = _search(kept, budget)
-    return BudgetThresholds(*path(step), kept[step], budget, floor)
+    thresholds = _thresholds(tables, prefer, rules)
+    kept = _Memo(lambda point: count_tokens(tables, *thresholds(point), rules) / tables.num_patches)
+    point, floor = _search(kept, budget)
+    return BudgetThresholds(*thresholds(point), kept[point], budget, floor)
 
 
 def retention_surface(
@@ -116,41 +122,51 @@ def count_tokens(tables: SimilarityTables, tau_spatial: float, tau_temporal: flo
 
 
 class _Memo(dict):
-    """Remembers what a function returned: each point of the path is counted once."""
+    """Remembers what a function returned: each point is counted once."""
 
-    def __init__(self, function: Callable[[int], float]) -> None:
+    def __init__(self, function: Callable[[Point], float]) -> None:
         super().__init__()
         self.function = function
 
-    def __missing__(self, step: int) -> float:
-        self[step] = self.function(step)
-        return self[step]
+    def __missing__(self, point: Point) -> float:
+        self[point] = self.function(point)
+        return self[point]
 
 
-def _search(kept: _Memo, budget: float) -> tuple[int, float]:
-    """The step with the highest retention within ``budget`` among those met (see the module's text); the lowest met."""
-    low, high = STEPS, 0  # of the path: everything merged, nothing merged
-    if kept[low] > budget:
+def _search(kept: _Memo, budget: float) -> tuple[Point, float]:
+    """The point with the highest retention within ``budget`` among those met (see the module's text); the lowest met."""
+    if kept[STEPS, STEPS] > budget:
         for rung in range(0, STEPS, STEPS // RUNGS):
-            kept[rung]  # counted and remembered
-    elif kept[high] > budget:
-        while low - high > 1:
-            middle = (low + high) // 2
-            low, high = (middle, high) if kept[middle] <= budget else (low, middle)
+            kept[rung, rung]  # counted and remembered
+    elif kept[0, 0] > budget:
+        above = _bisect(lambda step: kept[step, step], 0, budget)
+        if budget - kept[above + 1, above + 1] > TOLERANCE:
+            for walk in (lambda step: kept[step, above], lambda step: kept[above, step]):
+                if walk(STEPS) <= budget:
+                    _bisect(walk, above, budget)
     floor = min(kept.values())
     wanted = max((share for share in kept.values() if share <= budget), default=floor)
-    return min(step for step, share in kept.items() if share == wanted), floor
+    return min(point for point, share in kept.items() if share == wanted), floor
 
 
-def _path(tables: SimilarityTables, prefer: str, rules: str) -> Callable[[int], tuple[float, float]]:
+def _bisect(walk: Callable[[int], float], above: int, budget: float) -> int:
+    """A step whose retention exceeds ``budget``, which the next step's does not; that of ``above`` does."""
+    within = STEPS
+    while within - above > 1:
+        middle = (within + above) // 2
+        within, above = (middle, above) if walk(middle) <= budget else (within, middle)
+    return above
+
+
+def _thresholds(tables: SimilarityTables, prefer: str, rules: str) -> Callable[[Point], tuple[float, float]]:
     spatial = np.sort(tables.split_minima(rules).numpy(), axis=None)[::-1]
     links = tables.pair_cosines.numpy()
     temporal = np.sort(links[links > 0])[::-1]
     first, second = EXPONENTS[prefer]
 
-    def thresholds(step: int) -> tuple[float, float]:
-        share = step / STEPS
-        return _reached_by(spatial, share**first), _reached_by(temporal, share**second)
+    def thresholds(point: Point) -> tuple[float, float]:
+        own, other = (step / STEPS for step in point)
+        return _reached_by(spatial, own**first), _reached_by(temporal, other**second)
 
     return thresholds
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -40,6 +42,25 @@ def test_smaller_budgets_never_keep_more(prefer, rules):
     kept = [thresholds_for_retention(rough, budget, prefer=prefer, rules=rules).retention for budget in budgets]
     assert all(low <= high for low, high in zip(kept[:-1], kept[1:], strict=True))
     assert kept[-1] == 1
+
+
+def with_ties(tables: SimilarityTables, share: float, kind: str) -> SimilarityTables:
+    """Tables in which this share of one kind of similarities is exactly 1, as in a still or a flat picture."""
+    values = getattr(tables, kind)
+    tied = torch.where(torch.rand(values.shape, generator=torch.Generator().manual_seed(0)) < share, 1.0, values)
+    return replace(tables, **{kind: tied})
+
+
+@pytest.mark.parametrize("prefer", EXPONENTS)
+@pytest.mark.parametrize("kind", ["child_min", "pair_cosines"])
+def test_a_jump_of_the_path_is_walked_one_threshold_at_a_time(tables, kind, prefer):
+    still, budgets = with_ties(tables, 0.6, kind), np.linspace(0.05, 0.95, 19)
+    found = [thresholds_for_retention(still, budget, prefer=prefer) for budget in budgets]
+    kept = [thresholds.retention for thresholds in found]
+    assert kept == sorted(kept)
+    for budget, thresholds in zip(budgets, found, strict=True):
+        assert budget - 0.005 <= thresholds.retention <= budget
+        assert thresholds.retention == still.plan(thresholds.tau_spatial, thresholds.tau_temporal).retention
 
 
 def test_thresholds_are_similarities_of_the_video_and_repeatable(tables):
