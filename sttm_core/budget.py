@@ -134,7 +134,7 @@ class _Memo(dict):
 
 
 def _search(kept: _Memo, budget: float) -> tuple[Point, float]:
-    """The point with the highest retention within ``budget`` among those met (see the module's text); the lowest met."""
+    """The point with the highest retention within ``budget`` among those met (see the module's text); the floor."""
     if kept[STEPS, STEPS] > budget:
         for rung in range(0, STEPS, STEPS // RUNGS):
             kept[rung, rung]  # counted and remembered

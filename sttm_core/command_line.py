@@ -67,9 +67,14 @@ class Merging:
         _merging("The method as published, or as its released code does it.", show_default="the preset's, or paper"),
     ] = None
     merge_layer: Annotated[
-        int | None, _merging("Decoder layer before which tokens are merged.", show_default="the preset's, or 2")
+        int | None,
+        _merging("Decoder layer before which tokens are merged.", show_default="the preset's, or the model's"),
     ] = None
     root_level: Annotated[int, _merging("How many of the coarsest quadtree grids are not used.", min=0)] = 1
+    prefer: Annotated[
+        Literal["balanced", "spatial", "temporal"] | None,
+        _merging("Which threshold a budget lets fall first.", show_default="the model's advice, or balanced"),
+    ] = None
 
 
 @dataclass(frozen=True)
@@ -143,11 +148,13 @@ def merge_settings(
 
     if retention is not None and (tau_spatial is not None or tau_temporal is not None):
         raise ValueError("A budget finds both thresholds by itself; give --retention or thresholds, not both.")
-    advice = preset or default_thresholds(model)
+    own = default_thresholds(model)
+    advice = preset or own
     if preset is not None:
         published = {name: getattr(preset, name) for name in ("rules", "merge_layer", "position_rule")}
         rest |= {name: value for name, value in published.items() if name in rest and rest[name] is None}
     rest["rules"] = rest.get("rules") or "paper"
+    rest["prefer"] = rest.get("prefer") or own.prefer
     return MergeSettings(
         tau_spatial=advice.tau_spatial if tau_spatial is None else tau_spatial,
         tau_temporal=advice.tau_temporal if tau_temporal is None else tau_temporal,

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 
-from .budget import thresholds_for_retention
+from .budget import EXPONENTS, thresholds_for_retention
 from .engine import Answer, EncodedVideo, Prefix, VideoLLM
 from .plan import RULES, MergePlan
 from .positions import POSITION_RULES
@@ -27,6 +27,7 @@ class MergeSettings:
         merge_layer: decoder layer before which tokens are merged; None for the model's default.
         position_rule: None for the family's default.
         root_level: coarsest quadtree grids that are not used.
+        prefer: which threshold a budget lets fall first: ``"balanced"``, ``"spatial"`` or ``"temporal"``.
 
     Raises:
         ValueError: for a value out of range, in one sentence.
@@ -39,6 +40,7 @@ class MergeSettings:
     merge_layer: int | None = None
     position_rule: str | None = None
     root_level: int = 1
+    prefer: str = "balanced"
 
     def __post_init__(self) -> None:
         for name, symbol in (("tau_spatial", "spatial threshold τ_S"), ("tau_temporal", "temporal threshold τ_T")):
@@ -52,12 +54,14 @@ class MergeSettings:
         if self.position_rule is not None and self.position_rule not in POSITION_RULES:
             known = ", ".join(POSITION_RULES)
             raise ValueError(f"The position rule must be one of {known}, got {self.position_rule!r}.")
+        if self.prefer not in EXPONENTS:
+            raise ValueError(f"A budget may prefer {', '.join(EXPONENTS)}, got {self.prefer!r}.")
 
     def plan(self, encoded: EncodedVideo) -> MergePlan:
         """The plan for a video: by thresholds, or by the budget where one is set."""
         tau_s, tau_t = self.tau_spatial, self.tau_temporal
         if self.retention is not None:
-            found = thresholds_for_retention(encoded.tables, self.retention, rules=self.rules)
+            found = thresholds_for_retention(encoded.tables, self.retention, prefer=self.prefer, rules=self.rules)
             tau_s, tau_t = found.tau_spatial, found.tau_temporal
         return encoded.tables.plan(tau_s, tau_t, self.rules)
 

@@ -1,4 +1,4 @@
-"""Where a model's thresholds start: its own advice (`sttm.json` beside the weights), or the paper's."""
+"""Where a model's thresholds and budgets start: its own advice (`sttm.json` beside the weights), or the paper's."""
 
 from __future__ import annotations
 
@@ -12,11 +12,18 @@ SHIPPED_MODEL = Path(__file__).resolve().parent.parent / "assets" / "demo_model"
 
 @dataclass(frozen=True)
 class Defaults:
-    """Thresholds to start from, and in one sentence what the model was made for (empty if it does not say)."""
+    """Where to start with a model.
+
+    Attributes:
+        tau_spatial, tau_temporal: thresholds.
+        about: one sentence on what the model was made for; empty if it does not say.
+        prefer: which threshold a budget lets fall first, see `budget.thresholds_for_retention`.
+    """
 
     tau_spatial: float = 0.85
     tau_temporal: float = 0.65
     about: str = ""
+    prefer: str = "balanced"
 
 
 def default_thresholds(model_path: str | Path) -> Defaults:
@@ -28,8 +35,14 @@ def default_thresholds(model_path: str | Path) -> Defaults:
     file = Path(model_path) / ADVICE_FILE
     if not file.is_file():
         return Defaults()
+    from .budget import EXPONENTS  # here, so that --help answers before torch is imported
+
     try:
         advice = json.loads(file.read_text(encoding="utf-8"))
-        return Defaults(float(advice["tau_spatial"]), float(advice["tau_temporal"]), str(advice.get("about", "")))
+        taus = float(advice["tau_spatial"]), float(advice["tau_temporal"])
+        prefer = advice.get("prefer", Defaults.prefer)
+        if prefer not in EXPONENTS:
+            raise ValueError(prefer)
+        return Defaults(*taus, str(advice.get("about", "")), prefer)
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{ADVICE_FILE} of the model {Path(model_path).name} is broken; delete or mend it.") from error

@@ -102,12 +102,16 @@ class Studio:
         device = "CPU" if self.llm.device.type == "cpu" else _gpu_name(self.llm)
         return f"{self.llm.name}, {size} parameters, {device}"
 
+    @property
+    def start(self) -> MergeSettings:
+        """What a visit begins with."""
+        return MergeSettings(self.defaults.tau_spatial, self.defaults.tau_temporal, prefer=self.defaults.prefer)
+
     def warm_up(self) -> None:
         """Run the whole line once on the first sample: the first visitor finds it encoded, and the model warm."""
-        settings = MergeSettings(self.defaults.tau_spatial, self.defaults.tau_temporal)
         for sample_id in list(self.samples)[:1]:
             ref = self.open_sample(sample_id)
-            for _ in self.ask(ref, self.samples[sample_id].questions[0].text, settings):
+            for _ in self.ask(ref, self.samples[sample_id].questions[0].text, self.start):
                 pass
 
     def open(self, path: str | Path, num_frames: int, sample_id: str = "") -> VideoRef:

@@ -38,6 +38,9 @@ def main(
     ] = None,
     retention: Annotated[list[float] | None, typer.Option(help="Budget, 0 to 1; may be repeated.")] = None,
     rules: Annotated[str, typer.Option(help="paper or as_released.")] = "paper",
+    prefer: Annotated[
+        str | None, typer.Option(help="What falls first for a budget; the model's advice without.")
+    ] = None,
     seed: Annotated[int, typer.Option(help="Seed of the set.")] = 1,
     mp4: Annotated[
         bool, typer.Option(help="Pass every clip through an H.264 file; held-out clips always are.")
@@ -60,10 +63,11 @@ def main(
         size = sum(item.write(folder).stat().st_size for item in items)
         typer.echo(f"{len(items)} clips, {size / 1e6:.1f} MB")
         return
-    settings = [MergeSettings(retention=share, rules=rules) for share in retention or []]
+    advice = default_thresholds(model)
+    first = prefer or advice.prefer
+    settings = [MergeSettings(retention=share, rules=rules, prefer=first) for share in retention or []]
     settings += [_thresholds(text, rules) for text in tau or []]
     if not settings and name == NEEDLES:
-        advice = default_thresholds(model)
         settings = [MergeSettings(advice.tau_spatial, advice.tau_temporal, rules=rules)]
     llm = VideoLLM.load(model, **({"device": device} if device else {}))
     with tempfile.TemporaryDirectory() as temporary:

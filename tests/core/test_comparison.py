@@ -9,7 +9,8 @@ from dataclasses import fields
 
 import pytest
 
-from sttm_core import comparison
+from sttm_core import comparison, thresholds_for_retention
+from sttm_core.budget import EXPONENTS
 from sttm_core.comparison import MergeSettings, compare
 from sttm_core.engine import VideoLLM
 from sttm_core.timing import Timings
@@ -37,6 +38,7 @@ def llm() -> VideoLLM:
         ({"retention": math.nan}, "The budget must lie above 0% and at most 100%, got nan%."),
         ({"rules": "mine"}, "The rules must be one of paper, as_released, got 'mine'."),
         ({"position_rule": "first"}, "The position rule must be one of reassigned, survived, merged, got 'first'."),
+        ({"prefer": "time"}, "A budget may prefer balanced, spatial, temporal, got 'time'."),
     ],
 )
 def test_settings_out_of_range_are_one_sentence(wrong: dict, sentence: str) -> None:
@@ -63,6 +65,14 @@ def test_a_budget_replaces_the_thresholds(llm: VideoLLM) -> None:
     plan = MergeSettings(tau_spatial=2.0, tau_temporal=0.0, retention=0.5).plan(encoded)
     assert 0 < plan.retention <= 0.5
     assert MergeSettings(tau_spatial=2.0, tau_temporal=0.0).plan(encoded).retention == 1
+
+
+@pytest.mark.parametrize("prefer", EXPONENTS)
+def test_a_budget_goes_the_way_that_is_preferred(llm: VideoLLM, prefer: str) -> None:
+    encoded = llm.encode(clip())
+    found = thresholds_for_retention(encoded.tables, 0.4, prefer=prefer)
+    plan = MergeSettings(retention=0.4, prefer=prefer).plan(encoded)
+    assert (plan.tau_spatial, plan.tau_temporal) == (found.tau_spatial, found.tau_temporal)
 
 
 def test_both_answers_are_the_engines(llm: VideoLLM) -> None:

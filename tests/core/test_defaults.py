@@ -30,6 +30,7 @@ def test_a_folder_without_advice_has_the_papers_too(tmp_path: Path) -> None:
         ({"tau_spatial": 0.9, "tau_temporal": 0.7, "about": "clips"}, Defaults(0.9, 0.7, "clips")),
         ({"tau_spatial": 1, "tau_temporal": 0}, Defaults(1.0, 0.0, "")),
         ({"tau_spatial": 0.5, "tau_temporal": 0.25, "else": []}, Defaults(0.5, 0.25, "")),
+        ({"tau_spatial": 0.9, "tau_temporal": 0.8, "prefer": "spatial"}, Defaults(0.9, 0.8, "", "spatial")),
     ],
 )
 def test_advice_is_followed(tmp_path: Path, advice: dict, expected: Defaults) -> None:
@@ -37,9 +38,13 @@ def test_advice_is_followed(tmp_path: Path, advice: dict, expected: Defaults) ->
     assert default_thresholds(str(tmp_path)) == expected
 
 
-@pytest.mark.parametrize(
-    "text", ["", "{", "[]", "3", "{}", '{"tau_spatial": 0.9}', '{"tau_spatial": "high", "tau_temporal": 0.7}', "null"]
-)
+BROKEN = (
+    "", "{", "[]", "3", "{}", "null", '{"tau_spatial": 0.9}', '{"tau_spatial": "high", "tau_temporal": 0.7}',
+    '{"tau_spatial": 0.9, "tau_temporal": 0.7, "prefer": "time"}', '{"tau_spatial": 1, "tau_temporal": 1, "prefer": 3}',
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("text", BROKEN)
 def test_broken_advice_is_one_sentence_that_names_the_model(tmp_path: Path, text: str) -> None:
     with pytest.raises(
         ValueError, match=rf"^{ADVICE_FILE} of the model {tmp_path.name} is broken; delete or mend it\.$"

@@ -163,6 +163,13 @@ def test_a_preset_fills_what_was_not_given(given: dict, expected: tuple) -> None
     assert (found.tau_spatial, found.tau_temporal, found.rules, found.merge_layer, found.position_rule) == expected
 
 
+@pytest.mark.parametrize(("given", "prefer"), [(None, "temporal"), ("spatial", "spatial")])
+def test_a_budget_goes_as_the_model_advises(tmp_path: Path, given: str | None, prefer: str) -> None:
+    advice = {"tau_spatial": 0.9, "tau_temporal": 0.8, "prefer": "temporal"}
+    (tmp_path / "sttm.json").write_text(json.dumps(advice), encoding="utf-8")
+    assert merge_settings(str(tmp_path), None, None, 0.3, prefer=given).prefer == prefer
+
+
 @pytest.mark.parametrize(
     ("text", "limits"),
     [(None, None), ("0=70GiB", {0: "70GiB"}), ("0=70GiB, cpu=100GiB", {0: "70GiB", "cpu": "100GiB"})],

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 
 from sttm_core.comparison import MergeSettings
-from sttm_core.defaults import Defaults
 from viz.tabs.link import Link
 
 STUDIO = SimpleNamespace(
-    samples={"a": None, "b": None}, max_frames=32, defaults=Defaults(0.95, 0.97), llm=SimpleNamespace(num_layers=6)
-)
-DEFAULT = MergeSettings(0.95, 0.97)
+    samples={"a": None, "b": None}, max_frames=32, start=MergeSettings(0.95, 0.97, prefer="temporal"),
+    llm=SimpleNamespace(num_layers=6),
+)  # fmt: skip
+DEFAULT = STUDIO.start
+
+
+def linked(**settings) -> Link:
+    """The first sample with these settings."""
+    return Link("a", replace(DEFAULT, **settings))
 
 
 @pytest.mark.parametrize(
@@ -24,9 +30,12 @@ DEFAULT = MergeSettings(0.95, 0.97)
         ({"sample": "zzz", "frames": "0"}, Link("a", DEFAULT, 1)),
         ({"frames": "1000", "frame": "1000"}, Link("a", DEFAULT, 32, 31)),
         ({"frames": "-4", "frame": "x", "layer": "²"}, Link("a", DEFAULT)),
-        ({"ts": "0.9", "tt": "0.8", "rules": "as_released"}, Link("a", MergeSettings(0.9, 0.8, rules="as_released"))),
-        ({"layer": "99", "positions": "survived"}, Link("a", MergeSettings(0.95, 0.97, None, "paper", 5, "survived"))),
-        ({"budget": "30"}, Link("a", MergeSettings(0.95, 0.97, 0.3))),
+        ({"ts": "0.9", "tt": "0.8"}, linked(tau_spatial=0.9, tau_temporal=0.8)),
+        ({"rules": "as_released"}, linked(rules="as_released")),
+        ({"layer": "99", "positions": "survived"}, linked(merge_layer=5, position_rule="survived")),
+        ({"budget": "30"}, linked(retention=0.3)),
+        ({"budget": "30", "prefer": "spatial"}, linked(retention=0.3, prefer="spatial")),
+        ({"budget": "30", "prefer": "time"}, linked(retention=0.3)),
         ({"budget": "300"}, Link("a", DEFAULT)),
         ({"ts": "nan"}, Link("a", DEFAULT)),
         ({"ts": "abc", "rules": "mine", "positions": "odd"}, Link("a", DEFAULT)),

@@ -37,21 +37,21 @@ class Endpoints:
 
     def plan(
         self, video=None, sample="", num_frames=16, tau_spatial=None, tau_temporal=None, retention=None, rules="paper",
-        merge_layer=None,
+        merge_layer=None, prefer=None,
     ) -> dict:  # fmt: skip
         """What is merged: retention, thresholds used, tokens a frame, boxes and patch counts."""
-        settings = _settings(tau_spatial, tau_temporal, retention, rules, merge_layer)
+        settings = _settings(tau_spatial, tau_temporal, retention, rules, merge_layer, prefer)
         plan = settings.plan(self.studio.encoded(self._open(video, sample, num_frames), settings))
         return plan_dict(plan)
 
     def ask(
         self, video=None, sample="", question="", num_frames=16, tau_spatial=None, tau_temporal=None, retention=None,
-        rules="paper", merge_layer=None, runs=1,
+        rules="paper", merge_layer=None, runs=1, prefer=None,
     ) -> dict:  # fmt: skip
         """Both answers with TTFT by stage; the same object that the command line prints with ``--json``."""
         if not 1 <= runs <= MOST_RUNS:
             raise ValueError(f"The number of timed runs must lie between 1 and {MOST_RUNS}, got {runs}.")
-        settings = _settings(tau_spatial, tau_temporal, retention, rules, merge_layer)
+        settings = _settings(tau_spatial, tau_temporal, retention, rules, merge_layer, prefer)
         ref = self._open(video, sample, num_frames)
         *_, columns = self.studio.ask(ref, question, settings)
         if int(runs) > 1:
@@ -95,6 +95,7 @@ def build_api(studio: Studio) -> None:
         rules = gr.Textbox("paper", label="rules")
         layer = gr.Number(studio.llm.default_merge_layer, label="merge_layer", precision=0)
         runs = gr.Number(1, label="runs", precision=0)
+        prefer = gr.Textbox(studio.defaults.prefer, label="prefer")
         out = gr.JSON(label="result")
         trigger = gr.Button()
     where = [video, sample]
@@ -103,13 +104,15 @@ def build_api(studio: Studio) -> None:
         plain_errors(ends.inspect), [*where, frames, tau_s, tau_t, rules, layer], out, api_name="inspect", **PUBLIC
     )
     trigger.click(
-        plain_errors(ends.plan), [*where, frames, tau_s, tau_t, retention, rules, layer], out, api_name="plan", **PUBLIC
-    )
+        plain_errors(ends.plan), [*where, frames, tau_s, tau_t, retention, rules, layer, prefer], out,
+        api_name="plan", **PUBLIC,
+    )  # fmt: skip
     trigger.click(
-        plain_errors(ends.ask), [*where, question, frames, tau_s, tau_t, retention, rules, layer, runs], out,
+        plain_errors(ends.ask), [*where, question, frames, tau_s, tau_t, retention, rules, layer, runs, prefer], out,
         api_name="ask", **PUBLIC,
     )  # fmt: skip
 
 
-def _settings(tau_spatial, tau_temporal, retention, rules, merge_layer) -> MergeSettings:
-    return MergeSettings(float(tau_spatial), float(tau_temporal), retention or None, rules, int(merge_layer))
+def _settings(tau_spatial, tau_temporal, retention, rules, merge_layer, prefer="balanced") -> MergeSettings:
+    taus, budget = (float(tau_spatial), float(tau_temporal)), None if retention is None else float(retention)
+    return MergeSettings(*taus, budget, rules, int(merge_layer), prefer=prefer)

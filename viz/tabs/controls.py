@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import gradio as gr
 
+from sttm_core.budget import EXPONENTS
 from sttm_core.comparison import MergeSettings
 from sttm_core.plan import RULES
 from sttm_core.positions import POSITION_RULES
@@ -32,6 +33,7 @@ class Controls:
     tau_s: gr.Slider
     tau_t: gr.Slider
     budget: gr.Slider
+    prefer: gr.Radio
     preset: gr.Dropdown
     rules: gr.Radio
     position_rule: gr.Radio
@@ -43,10 +45,11 @@ class Controls:
 
     @property
     def settings(self) -> list:
-        return [self.mode, self.tau_s, self.tau_t, self.budget, self.rules, self.position_rule, self.merge_layer]
+        values = [self.mode, self.tau_s, self.tau_t, self.budget, self.prefer]
+        return [*values, self.rules, self.position_rule, self.merge_layer]
 
 
-def settings_from(mode, tau_s, tau_t, budget, rules, position_rule, merge_layer) -> MergeSettings:
+def settings_from(mode, tau_s, tau_t, budget, prefer, rules, position_rule, merge_layer) -> MergeSettings:
     """`MergeSettings` from the values of `Controls.settings`; ValueError in one sentence if one is out of range."""
     return MergeSettings(
         tau_spatial=float(tau_s),
@@ -55,6 +58,7 @@ def settings_from(mode, tau_s, tau_t, budget, rules, position_rule, merge_layer)
         rules=rules,
         merge_layer=int(merge_layer),
         position_rule=None if position_rule == MODEL_DEFAULT else position_rule,
+        prefer=prefer,
     )
 
 
@@ -88,7 +92,7 @@ def build_controls(studio: Studio, sliders: tuple[dict, dict], about: str) -> Co
     with gr.Column(elem_id="panel-video", min_width=200):
         video = _video_controls(studio, about)
     with gr.Column(elem_id="panel-merge", min_width=200):
-        merge = _merge_controls(sliders)
+        merge = _merge_controls(studio, sliders)
     gr.HTML(glossary_html(), elem_id="glossary")
     with gr.Accordion("Rules, positions, layer, runs", open=False, elem_id="more"):
         finer = _finer_controls(studio)
@@ -108,14 +112,18 @@ def _video_controls(studio: Studio, about: str) -> tuple:
     return sample, upload, words, count
 
 
-def _merge_controls(sliders: tuple[dict, dict]) -> tuple:
+def _merge_controls(studio: Studio, sliders: tuple[dict, dict]) -> tuple:
     mode = gr.Radio([THRESHOLDS, BUDGET], value=THRESHOLDS, label="Merge by", elem_id="mode")
     budget = gr.Slider(
         2, 100, 30, step=1, label="Tokens to keep, %", elem_id="budget", visible=False, buttons=[],
     )  # fmt: skip
+    prefer = gr.Radio(
+        list(EXPONENTS), value=studio.defaults.prefer, label="Budget path", elem_id="prefer", visible=False,
+        info="which threshold falls first",
+    )  # fmt: skip
     tau_s = gr.Slider(**sliders[0], label="Spatial threshold τ_S", elem_id="tau-s", buttons=[])
     tau_t = gr.Slider(**sliders[1], label="Temporal threshold τ_T", elem_id="tau-t", buttons=[])
-    return mode, tau_s, tau_t, budget
+    return mode, tau_s, tau_t, budget, prefer
 
 
 def _finer_controls(studio: Studio) -> tuple:

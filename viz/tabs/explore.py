@@ -74,15 +74,14 @@ class Explorer:
 
     def first(self) -> Showing:
         """The first sample as the model's defaults merge it: what a page shows before it asked anything."""
-        defaults = self.studio.defaults
         ref = self.studio.open_sample(next(iter(self.studio.samples)))
-        return self.showing(ref, MergeSettings(defaults.tau_spatial, defaults.tau_temporal))
+        return self.showing(ref, self.studio.start)
 
     def arrive(self, request: gr.Request):
         """What the address asks for; nothing to do for a page without settings in its address."""
         query = dict(request.query_params) if request else {}
         if not query.keys() - {"__theme"}:
-            return (gr.skip(),) * 16
+            return (gr.skip(),) * 17
         link, s = Link.of(query, self.studio), self.studio
         ref = s.open_sample(link.sample, link.num_frames)
         by_budget = link.settings.retention is not None
@@ -92,6 +91,7 @@ class Explorer:
             gr.Dropdown(value=link.sample), gr.Slider(value=ref.num_frames),
             gr.Radio(value=BUDGET if by_budget else THRESHOLDS),
             gr.Slider(value=round(100 * (link.settings.retention or 0.3)), visible=by_budget),
+            gr.Radio(value=link.settings.prefer, visible=by_budget),
             gr.Radio(value=link.settings.rules), gr.Radio(value=link.settings.position_rule or MODEL_DEFAULT),
             gr.Slider(value=s.merge_layer(link.settings)),
             gr.Textbox(value=link.question) if link.question else gr.skip(),
@@ -135,7 +135,7 @@ class Explorer:
         if settings.retention is None:
             return gr.skip(), gr.skip(), gr.skip()
         tables = self.studio.tables(ref, settings)
-        found = thresholds_for_retention(tables, settings.retention, rules=settings.rules)
+        found = thresholds_for_retention(tables, settings.retention, prefer=settings.prefer, rules=settings.rules)
         if found.retention > settings.retention:
             gr.Warning(f"This video can't go below {found.retention:.1%}; that is what you see.", title="Budget")
         view = {"tauSpatial": found.tau_spatial, "tauTemporal": found.tau_temporal}
@@ -204,7 +204,9 @@ def wire_explore(
     taus = [c.tau_s, c.tau_t]
     shown = [e.ref, e.view, suggestions, c.about, c.original, c.player, *taus]
     both = [*shown, c.frames, c.sample]
-    linked = [*shown, c.sample, c.frames, c.mode, c.budget, c.rules, c.position_rule, c.merge_layer, question]
+    linked = [
+        *shown, c.sample, c.frames, c.mode, c.budget, c.prefer, c.rules, c.position_rule, c.merge_layer, question
+    ]  # fmt: skip
     app.load(js=LINKED_JS, **BROWSER_ONLY)
     arrived = app.load(plain_errors(explorer.arrive), None, linked, show_progress="hidden", **OPENING)
     arrived.then(js=f"() => {VIEW}?.message('')", **BROWSER_ONLY)
@@ -225,10 +227,10 @@ def wire_explore(
     c.rules.input(inputs=c.rules, js=_set_js("rules"), **BROWSER_ONLY)
     e.view.change(outputs=taus, js=SLIDERS_JS.format(id=INSPECTOR_ID), **BROWSER_ONLY)
     c.original.expand(plain_errors(explorer.original), e.ref, c.player, **OPENING)
-    c.mode.input(_mode_controls, c.mode, [c.budget, *taus], **INSTANT)
+    c.mode.input(_mode_controls, c.mode, [c.budget, c.prefer, *taus], **INSTANT)
     gr.on(
-        [c.budget.release, c.mode.input, c.rules.input], plain_errors(explorer.budget), [e.ref, *c.settings],
-        [*taus, e.view], show_progress="hidden", **OPENING,
+        [c.budget.release, c.mode.input, c.prefer.input, c.rules.input], plain_errors(explorer.budget),
+        [e.ref, *c.settings], [*taus, e.view], show_progress="hidden", **OPENING,
     )  # fmt: skip
     return [sampled, uploaded, again, preset]
 
@@ -244,7 +246,8 @@ def playable(path: str) -> str:
 
 def _mode_controls(mode: str) -> tuple:
     by_budget = mode == BUDGET
-    return gr.Slider(visible=by_budget), gr.Slider(interactive=not by_budget), gr.Slider(interactive=not by_budget)
+    taus = [gr.Slider(interactive=not by_budget) for _ in range(2)]
+    return gr.Slider(visible=by_budget), gr.Radio(visible=by_budget), *taus
 
 
 def _set_js(name: str) -> str:

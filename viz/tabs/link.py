@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from sttm_core.budget import EXPONENTS
 from sttm_core.comparison import MergeSettings
 from sttm_core.plan import RULES
 from sttm_core.positions import POSITION_RULES
@@ -43,8 +44,8 @@ def link_js(inspector_id: str) -> str:
 
     Its arguments are the values of the sample, the frames, ``Controls.settings`` and the question.
     """
-    return f"""(sample, frames, mode, ts, tt, budget, rules, positions, layer, question) => {{
-      const query = new URLSearchParams(mode === "budget" ? {{budget}} : {{ts, tt}});
+    return f"""(sample, frames, mode, ts, tt, budget, prefer, rules, positions, layer, question) => {{
+      const query = new URLSearchParams(mode === "budget" ? {{budget, prefer}} : {{ts, tt}});
       if (sample) query.set("sample", sample);
       for (const [name, value] of Object.entries({{frames, rules, layer}})) query.set(name, value);
       if ({list(POSITION_RULES)}.includes(positions)) query.set("positions", positions);
@@ -59,7 +60,7 @@ def link_js(inspector_id: str) -> str:
 
 
 def _settings(query: Mapping[str, str], studio: Studio) -> MergeSettings:
-    fallback = MergeSettings(studio.defaults.tau_spatial, studio.defaults.tau_temporal)
+    fallback = studio.start
     try:
         return MergeSettings(
             tau_spatial=float(query.get("ts", fallback.tau_spatial)),
@@ -68,6 +69,7 @@ def _settings(query: Mapping[str, str], studio: Studio) -> MergeSettings:
             rules=query["rules"] if query.get("rules") in RULES else "paper",
             merge_layer=_whole(query, "layer", studio.llm.num_layers - 1),
             position_rule=query["positions"] if query.get("positions") in POSITION_RULES else None,
+            prefer=query["prefer"] if query.get("prefer") in EXPONENTS else fallback.prefer,
         )
     except ValueError:
         return fallback

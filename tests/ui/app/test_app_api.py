@@ -41,8 +41,12 @@ def test_plan_of_an_upload_is_the_core_s(client, studio, clip_path):
 
 
 def test_budget(client):
-    found = client.predict(sample="code-short", num_frames=4, retention=0.25, api_name="/plan")
-    assert 0.2 < found["retention"] <= 0.25
+    first = {}
+    for prefer in ("spatial", "temporal"):
+        found = client.predict(sample="code-short", num_frames=4, retention=0.25, prefer=prefer, api_name="/plan")
+        assert 0.2 < found["retention"] <= 0.25
+        first[prefer] = found["tau_spatial"]
+    assert first["spatial"] < first["temporal"]
 
 
 def test_inspect(client):
@@ -66,6 +70,8 @@ BAD = (
     ("/plan", {"sample": "code-short", "num_frames": 4, "tau_spatial": 9}, "spatial threshold τ_S must lie between"),
     ("/plan", {"sample": "code-short", "num_frames": 4, "rules": "mine"}, "rules must be one of"),
     ("/plan", {"sample": "code-short", "num_frames": 4, "merge_layer": 99}, "layer"),
+    ("/plan", {"sample": "code-short", "num_frames": 4, "retention": 0}, "The budget must lie above 0%"),
+    ("/plan", {"sample": "code-short", "num_frames": 4, "prefer": "time"}, "A budget may prefer balanced, spatial"),
     ("/ask", {"sample": "code-short", "num_frames": 4, "question": " "}, "question is empty"),
     ("/ask", {"sample": "code-short", "num_frames": 4, "question": "x", "runs": 0}, "runs"),
 )
