@@ -19,6 +19,7 @@ from ..studio import Studio
 THRESHOLDS, BUDGET = "thresholds", "budget"
 MODEL_DEFAULT = "model's own"
 NO_PRESET = "none"
+PATHS = {"balanced": "both", "spatial": "τ_S", "temporal": "τ_T"}
 
 
 @dataclass(frozen=True)
@@ -118,8 +119,8 @@ def _merge_controls(studio: Studio, sliders: tuple[dict, dict]) -> tuple:
         2, 100, 30, step=1, label="Tokens to keep, %", elem_id="budget", visible=False, buttons=[],
     )  # fmt: skip
     prefer = gr.Radio(
-        list(EXPONENTS), value=studio.defaults.prefer, label="Budget path", elem_id="prefer", visible=False,
-        info="which threshold falls first",
+        [(PATHS[name], name) for name in EXPONENTS], value=studio.defaults.prefer, label="Which threshold falls first",
+        elem_id="prefer", visible=False,
     )  # fmt: skip
     tau_s = gr.Slider(**sliders[0], label="Spatial threshold τ_S", elem_id="tau-s", buttons=[])
     tau_t = gr.Slider(**sliders[1], label="Temporal threshold τ_T", elem_id="tau-t", buttons=[])

@@ -99,7 +99,8 @@ def wire_take_away(studio: Studio, controls: Controls, explore: Explore, compare
         made.success(js=_save_js(f"{kind}-file"), **BROWSER_ONLY)
     linked = [c.sample, c.frames, *c.settings, compare.question]
     take.share.click(inputs=linked, outputs=take.link, js=_copy_js(), **BROWSER_ONLY)
-    moves = [component.change for component in (c.sample, c.frames, c.mode, c.rules, c.position_rule, c.merge_layer)]
+    chosen = (c.sample, c.frames, c.mode, c.prefer, c.rules, c.position_rule, c.merge_layer)
+    moves = [component.change for component in chosen]
     moves += [slider.release for slider in (c.tau_s, c.tau_t, c.budget)]
     moves += [explore.view.change, explore.view.select, compare.question.blur]
     gr.on(moves, inputs=linked, js=link_js(INSPECTOR_ID), **BROWSER_ONLY)

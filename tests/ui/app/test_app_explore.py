@@ -46,12 +46,16 @@ def test_budget(visit, studio):
     number(page, "budget").press("Tab")
     page.wait_for_function(f"Math.abs({VIEW}.stats().retention - 0.1) < 0.01")
     expect(number(page, "tau-s")).to_be_disabled()
+    found = stats(page)["tauSpatial"]
+    page.locator("#prefer label", has_text="τ_S").click()
+    page.wait_for_function(f"{VIEW}.settings().tauSpatial < {found} && Math.abs({VIEW}.stats().retention - 0.1) < 0.01")
     keep(page, "budget")
-    page.wait_for_function("location.search.includes('budget=10')")
+    page.wait_for_function("location.search.includes('budget=10&prefer=spatial')")
     alive(page).reload()
     alive(page)
     page.wait_for_function(f"Math.abs({VIEW}.stats().retention - 0.1) < 0.01")
     expect(number(page, "budget")).to_have_value("10")
+    expect(page.get_by_role("radio", name="τ_S", exact=True)).to_be_checked()
 
 
 def test_a_link_restores_the_view(visit, address):
