@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from demo_model.manners import PLAIN, TRAINING, Manners, with_manners
@@ -111,17 +112,26 @@ def _shape_slots(scene: Scene, asker: Asker) -> list[Slot]:
         name = shape.figure if unique and asker.rng.random() >= FULL_NAMES else _full_name(shape)
         if unique:
             slots.append(asker.ask("colour", shape.colour, shape.figure))
-        elif not any(other.moves for other in scene.shapes):
+        elif _told_apart_by_place(shape, scene.shapes):
             slots.append(asker.ask("colour_at", shape.colour, shape.figure, shape.place))
         if colours[shape.colour] == 1:
             slots.append(asker.ask("shape", shape.figure, shape.colour))
         if shape.moves:
             slots.append(asker.ask("motion", shape.direction, name))
         else:
-            slots.append(asker.ask("place", shape.place, name))
+            if len(shape.possible_places) == 1:
+                slots.append(asker.ask("place", shape.place, name))
             if shape.windows[0] != (0, scene.frames - 1):
                 slots.append(asker.ask("count", str(len(shape.windows)), name))
     return slots + _absent_slots(scene, asker)
+
+
+def _told_apart_by_place(shape: Thing, shapes: Sequence[Thing]) -> bool:
+    """Whether figure and place name this shape and no other; what crosses the frame comes by too many places."""
+    if any(other.moves for other in shapes) or len(shape.possible_places) > 1:
+        return False
+    twins = [other for other in shapes if other.figure == shape.figure and other is not shape]
+    return not any(shape.place in twin.possible_places for twin in twins)
 
 
 def _absent_slots(scene: Scene, asker: Asker) -> list[Slot]:

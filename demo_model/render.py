@@ -5,9 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from torch.nn.functional import grid_sample
+from torch.nn.functional import adaptive_avg_pool2d, grid_sample
 
 from demo_model.atlas import SPREAD, Atlas
+
+CONTRAST_GRID = 28  # pieces a side in which a background is compared with what is drawn on it
+ALIKE, APART = 0.35, 0.55  # distances of colours (RGB in 0..1) at which a rim is needed in full, and not at all
 
 
 @dataclass(frozen=True)
@@ -21,6 +24,7 @@ class Sprites:
         stretch: [B, K] width of the cell over its height, 1 for square.
         colour: [B, K, 3] in 0..1.
         outline: [B, K] width of a contrasting rim in cell sides, 0 for none.
+        rim_if_needed: [B, K] bool, the rim fades as far as the figure stands out, see `rim_opacity`.
         visible: [B, K, T] bool.
     """
 
@@ -30,11 +34,12 @@ class Sprites:
     stretch: torch.Tensor
     colour: torch.Tensor
     outline: torch.Tensor
+    rim_if_needed: torch.Tensor
     visible: torch.Tensor
 
     def to(self, device: torch.device | str) -> Sprites:
         """The same sprites on another device."""
-        return Sprites(**{name: value.to(device) for name, value in vars(self).items()})
+        return Sprites(**{name: value.to(device, non_blocking=True) for name, value in vars(self).items()})
 
     def clip(self, index: int) -> Sprites:
         """One clip of the batch, as a batch of one."""
@@ -56,9 +61,37 @@ def draw_sprites(background: torch.Tensor, sprites: Sprites, atlas: Atlas) -> to
     rim_colour = (sprites.colour.mean(-1, keepdim=True) < 0.5).to(frames.dtype).expand_as(sprites.colour)
     with_rim = sprites.visible & (sprites.outline > 0)[..., None]
     none = torch.zeros_like(sprites.outline)
-    _paint(frames, sprites, atlas, with_rim, rim_colour, sprites.outline)
+    opacity = rim_opacity(background, sprites) if sprites.rim_if_needed.any() else None
+    _paint(frames, sprites, atlas, with_rim, rim_colour, sprites.outline, opacity)
     _paint(frames, sprites, atlas, sprites.visible, sprites.colour, none)
     return frames
+
+
+def rim_opacity(background: torch.Tensor, sprites: Sprites) -> torch.Tensor:
+    """How much of its rim each sprite needs, the same in all frames.
+
+    A sprite with ``rim_if_needed`` needs none where its colour is ``APART`` or further from every piece of background
+    behind its cell in the frames that show it, a faint one where it is nearer, and all of it from ``ALIKE`` on.
+
+    Args:
+        background: [B, T, 3, H, W] in 0..1.
+        sprites: on any device, best the CPU.
+
+    Returns:
+        [B, K] in 0..1 on the device of the background; 1 for sprites that always have a rim.
+    """
+    sprites = sprites.to(background.device)
+    frames, grid = background.shape[1], CONTRAST_GRID
+    pieces = adaptive_avg_pool2d(background.flatten(0, 1), grid).unflatten(0, (-1, frames))  # [B, T, 3, g, g]
+    pieces = pieces.movedim(2, -1).flatten(1, 3)  # [B, T*g*g, 3]
+    distance = torch.cdist(sprites.colour.to(pieces.dtype), pieces).unflatten(-1, (frames, grid, grid))
+    half = torch.stack([sprites.cell, sprites.cell * sprites.stretch], dim=-1)[:, :, None] / 2  # [B, K, 1, 2] of (y, x)
+    middle = (torch.arange(grid, device=pieces.device) + 0.5) / grid
+    near = (middle - sprites.centre[..., None]).abs() <= half[..., None]  # [B, K, T, 2, g]
+    behind = near[..., 0, :, None] & near[..., 1, None, :] & sprites.visible[..., None, None]  # [B, K, T, g, g]
+    nearest = distance.masked_fill(~behind, APART).amin(dim=(2, 3, 4))
+    needed = ((APART - nearest) / (APART - ALIKE)).clamp(0, 1)
+    return torch.where(sprites.rim_if_needed, needed, 1.0)
 
 
 def _paint(
@@ -68,6 +101,7 @@ def _paint(
     shown: torch.Tensor,
     colour: torch.Tensor,
     grow: torch.Tensor,
+    opacity: torch.Tensor | None = None,
 ) -> None:
     """Blend the sprites into the frames in place, one k after the other, each k in all clips at once.
 
@@ -76,6 +110,7 @@ def _paint(
         shown: [B, K, T] where to paint.
         colour: [B, K, 3].
         grow: [B, K] cell sides by which the figures grow.
+        opacity: [B, K] in 0..1 on the device of the frames; opaque by default.
     """
     height, width = frames.shape[-2:]
     number, clip, frame = shown.transpose(0, 1).nonzero(as_tuple=True)  # [n] each, in the order of k
@@ -86,9 +121,11 @@ def _paint(
     largest = sides.new_zeros(shown.shape[1], 2).scatter_reduce(0, number[:, None].expand(-1, 2), sides, "amax")
     counts = torch.bincount(number, minlength=shown.shape[1])
     sizes = torch.cat([counts[:, None], largest.long()], dim=1).tolist()
-    placed = (clip, frame, texture, centre, cell, stretch, colour, grow)
-    clip, frame, texture, centre, cell, stretch, colour, grow = (part.to(frames.device) for part in placed)
+    placed = (number, clip, frame, texture, centre, cell, stretch, colour, grow)
+    placed = (part.to(frames.device, non_blocking=True) for part in placed)
+    number, clip, frame, texture, centre, cell, stretch, colour, grow = placed
     fields = atlas.fields[texture]
+    opaque = None if opacity is None else opacity[clip, number, None, None]  # [n, 1, 1]
     start = 0
     for count, tall, wide in sizes:
         rows = slice(start, start + count)
@@ -100,6 +137,7 @@ def _paint(
         )
         grid = cell_coordinates(y, x, centre[rows], cell[rows], stretch[rows], height, width)
         alpha = _coverage(fields[rows], grid, grow[rows], cell[rows] * height)  # [n, h, w]
+        alpha = alpha if opaque is None else alpha * opaque[rows]
         places = (clip[rows, None, None], frame[rows, None, None], slice(None), y[:, :, None], x[:, None, :])
         paint = colour[rows, None, None].to(frames.dtype)  # [n, 1, 1, 3]
         frames[places] = torch.lerp(frames[places], paint, alpha[..., None])

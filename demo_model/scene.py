@@ -9,7 +9,7 @@ import torch
 
 from demo_model.atlas import Atlas
 from demo_model.render import Sprites, place_text
-from demo_model.vocabulary import COLOURS, DIRECTIONS, period_name, place_name
+from demo_model.vocabulary import COLOURS, DIRECTIONS, period_name, place_name, possible_places
 
 CAPITAL = 0.62  # height of a capital letter over its cell
 
@@ -28,6 +28,7 @@ class Thing:
         font: number of the font in the atlas.
         stretch: horizontal stretch; width over height of the frame makes up for a model that squeezes it to a square.
         rim: width of a contrasting rim in cell sides.
+        rim_if_needed: the rim fades as far as the figure stands out from what is behind it.
     """
 
     figure: str
@@ -40,6 +41,7 @@ class Thing:
     font: int = 0
     stretch: float = 1.0
     rim: float = 0.0
+    rim_if_needed: bool = False
 
     @property
     def first(self) -> int:
@@ -61,6 +63,11 @@ class Thing:
     def place(self) -> str:
         """Ninth of the frame in which it stays."""
         return place_name(*self.start)
+
+    @property
+    def possible_places(self) -> set[str]:
+        """What people might call the ninth in which it stays: one name, or more near the lines between them."""
+        return possible_places(*self.start)
 
     def period(self, frames: int) -> str:
         """Third of the clip in which its only appearance lies."""
@@ -111,26 +118,27 @@ def sprites_of(scenes: Sequence[Scene], atlas: Atlas, aspect: float = 1.0) -> Sp
     frames = scenes[0].frames
     rows = [[row for thing in scene.things for row in _thing_rows(thing, frames, atlas, aspect)] for scene in scenes]
     most = max(1, max(len(row) for row in rows))
-    blank = (0, [(0.0, 0.0)] * frames, 1.0, 1.0, (0.0, 0.0, 0.0), 0.0, [False] * frames)
+    blank = (0, [(0.0, 0.0)] * frames, 1.0, 1.0, (0.0, 0.0, 0.0), 0.0, False, [False] * frames)
     columns = list(zip(*[row + [blank] * (most - len(row)) for row in rows], strict=True))  # [K][B]
-    fields = [[[row[f] for row in clip] for clip in zip(*columns, strict=True)] for f in range(7)]  # 7 x [B][K]
-    kinds = (torch.int64, torch.float32, torch.float32, torch.float32, torch.float32, torch.float32, torch.bool)
+    fields = [[[row[f] for row in clip] for clip in zip(*columns, strict=True)] for f in range(8)]  # 8 x [B][K]
+    kinds = (torch.int64, *[torch.float32] * 5, torch.bool, torch.bool)
     return Sprites(*[torch.tensor(field, dtype=kind) for field, kind in zip(fields, kinds, strict=True)])
 
 
 def _thing_rows(thing: Thing, frames: int, atlas: Atlas, aspect: float) -> list[tuple]:
-    """One row (texture, centres, cell, stretch, colour, rim, visible) a sprite of the thing."""
+    """One row (texture, centres, cell, stretch, colour, rim, rim_if_needed, visible) a sprite of the thing."""
     colour = tuple(channel / 255 for channel in COLOURS.get(thing.colour, (245, 245, 245)))
     seen = [thing.seen(frame) for frame in range(frames)]
     centres = [thing.centre(frame, frames) for frame in range(frames)]
+    look = (thing.cell, thing.stretch, colour, thing.rim, thing.rim_if_needed, seen)
     if not thing.is_text:
-        return [(atlas.shape_index(thing.figure), centres, thing.cell, thing.stretch, colour, thing.rim, seen)]
+        return [(atlas.shape_index(thing.figure), centres, *look)]
     origin = thing.start
     letters = place_text(thing.figure, thing.font, origin, thing.cell, thing.stretch, aspect, atlas)
     rows = []
     for texture, y, x in letters:
         moved = [(cy + y - origin[0], cx + x - origin[1]) for cy, cx in centres]
-        rows.append((texture, moved, thing.cell, thing.stretch, colour, thing.rim, seen))
+        rows.append((texture, moved, *look))
     return rows
 
 

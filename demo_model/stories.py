@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from demo_model.atlas import HELD_OUT_FONTS, TRAIN_FONTS, Atlas
-from demo_model.scene import CAPITAL, Scene, Thing
+from demo_model.scene import CAPITAL, Scene, Thing, thing_box
 from demo_model.vocabulary import BACKGROUNDS, CODE_CHARACTERS, COLOURS, DIRECTIONS, SHAPES, WORDS
 
 MAX_COUNT = 8
-DOUBLES = 0.25  # share of clips in which two shapes have the same figure or the same colour
 TEXTS = (0.22, 0.5, 0.2, 0.08)  # shares of clips with 0 to 3 texts
 PAGES = 0.7  # share of single frames that are full of text, to learn reading from
 PAGE_LINES = (3, 7)
 FOOTAGE_SHARE = 4  # times as likely as each other background, where there is any
+TRIES = 30  # places that are looked at for a shape before it is left out
 
 
 @dataclass(frozen=True)
 class StoryRules:
-    """What random scenes look like.
+    """What random scenes look like. With the defaults a seed gives the scenes that the published figures are about.
 
     Attributes:
         side: side of the model's picture in pixels, for the sizes of texts.
@@ -28,6 +29,12 @@ class StoryRules:
         held_out: draw with the fonts that training never sees.
         backgrounds: names to choose from; "footage" only where real footage is at hand.
         needles: whether anything is drawn at all.
+        doubles: share of clips in which shapes have the same figure or the same colour.
+        same_figure: share of these in which it is the figure.
+        largest_group: most shapes that share it.
+        in_turn: share of clips in which every resting shape appears once, one after the other.
+        anywhere: share of clips whose resting shapes stand anywhere; in the others near the middles of the ninths.
+        rimless: share of things whose rim is drawn only as far as they don't stand out from the background.
     """
 
     side: int = 224
@@ -36,13 +43,27 @@ class StoryRules:
     held_out: bool = False
     backgrounds: tuple[str, ...] = BACKGROUNDS[:3]
     needles: bool = True
+    doubles: float = 0.25
+    same_figure: float = 0.5
+    largest_group: int = 2
+    in_turn: float = 0.4
+    anywhere: float = 0.0
+    rimless: float = 0.0
+
+
+TRAINING_RULES = StoryRules(doubles=0.65, same_figure=0.7, largest_group=4, in_turn=0.55, anywhere=0.5, rimless=0.35)
 
 
 def random_scene(rng: random.Random, frames: int, atlas: Atlas, rules: StoryRules) -> Scene:
-    """A scene with 0-3 texts and 0-4 shapes that flash, stay or move; many single frames are pages of text.
+    """A scene with 0-3 texts and 0-4 shapes that flash, stay or move; many single frames are pages of text."""
+    scene = _scene_with_rims(rng, frames, atlas, rules)
+    if not rules.rimless:
+        return scene
+    return replace(scene, things=tuple(replace(t, rim_if_needed=rng.random() < rules.rimless) for t in scene.things))
 
-    Texts and moving shapes have rows or columns of the 3x3 grid to themselves, so that nothing hides a needle for long.
-    """
+
+def _scene_with_rims(rng: random.Random, frames: int, atlas: Atlas, rules: StoryRules) -> Scene:
+    """Texts and moving shapes have rows or columns of the 3x3 grid to themselves, so that nothing hides a needle."""
     background = rng.choices(rules.backgrounds, [FOOTAGE_SHARE if b == "footage" else 1 for b in rules.backgrounds])[0]
     if not rules.needles or rng.random() < 0.03:
         return Scene(frames, background, ())
@@ -53,17 +74,20 @@ def random_scene(rng: random.Random, frames: int, atlas: Atlas, rules: StoryRule
     for _ in range(rng.choices(range(len(TEXTS)), TEXTS)[0]):
         height = (rows.pop() + rng.uniform(0.35, 0.65)) / 3
         texts.append(_random_text(rng, frames, height, atlas, rules))
-    looks = _looks(rng, rng.choices((0, 1, 2, 3, 4), (0.08, 0.2, 0.32, 0.25, 0.15))[0]) if rows else []
+    looks = _looks(rng, rng.choices((0, 1, 2, 3, 4), (0.08, 0.2, 0.32, 0.25, 0.15))[0], rules) if rows else []
     shapes = []
     if looks and frames > 2 and rng.random() < 0.35:
         shapes.append(_moving_shape(rng, frames, looks.pop(), rows, columns))
     places = [(row, column) for row in rows for column in columns]
     rng.shuffle(places)
-    in_turn = frames >= 2 * len(looks) and rng.random() < 0.4
+    in_turn = frames >= 2 * len(looks) and rng.random() < rules.in_turn
     turns = _windows(rng, frames, len(looks), longest=3) if in_turn and looks else None
+    anywhere = rules.anywhere > 0 and rng.random() < rules.anywhere
     for number, look in enumerate(looks[: len(places)]):
         windows = (turns[number],) if turns else _appearances(rng, frames)
-        shapes.append(_still_shape(rng, look, places[number], windows))
+        shape = _still_shape(rng, look, places[number], windows)
+        shape = _moved_anywhere(rng, shape, (*shapes, *texts), frames, atlas) if anywhere else shape
+        shapes += [shape] if shape else []
     return Scene(frames, background, (*shapes, *texts))
 
 
@@ -98,13 +122,15 @@ def _random_text(rng: random.Random, frames: int, height: float, atlas: Atlas, r
     return Thing(figure, True, colour, cell, (window,), at, at, font, stretch, rim)
 
 
-def _looks(rng: random.Random, count: int) -> list[tuple[str, str]]:
-    """(figure, colour) of ``count`` shapes: all different, but sometimes two share one of the two."""
-    looks = list(zip(rng.sample(SHAPES, count), rng.sample(list(COLOURS), count), strict=True))
-    if count >= 2 and rng.random() < DOUBLES:
-        (figure, colour), (other_figure, other_colour) = looks[:2]
-        looks[1] = (figure, other_colour) if rng.random() < 0.5 else (other_figure, colour)
-    return looks
+def _looks(rng: random.Random, count: int, rules: StoryRules) -> list[tuple[str, str]]:
+    """(figure, colour) of ``count`` shapes: all different, but sometimes the first few share one of the two."""
+    figures, colours = rng.sample(SHAPES, count), rng.sample(list(COLOURS), count)
+    if count >= 2 and rng.random() < rules.doubles:
+        shared = figures if rng.random() < rules.same_figure else colours
+        most = min(count, rules.largest_group)
+        group = rng.randint(2, most) if most > 2 else 2
+        shared[:group] = shared[:1] * group
+    return list(zip(figures, colours, strict=True))
 
 
 def _moving_shape(rng: random.Random, frames: int, look: tuple[str, str], rows: list[int], columns: list[int]) -> Thing:
@@ -126,6 +152,27 @@ def _moving_shape(rng: random.Random, frames: int, look: tuple[str, str], rows: 
 def _still_shape(rng: random.Random, look: tuple[str, str], place: tuple[int, int], windows) -> Thing:
     at = tuple((side + rng.uniform(0.4, 0.6)) / 3 for side in place)
     return Thing(look[0], False, look[1], rng.uniform(0.14, 0.3), tuple(windows), at, at, rim=_rim(rng))
+
+
+def _moved_anywhere(
+    rng: random.Random, shape: Thing, others: Sequence[Thing], frames: int, atlas: Atlas
+) -> Thing | None:
+    """The shape at a random place where it touches none of the others; None where no such place is found."""
+    taken = [_swept_box(thing, frames, atlas) for thing in others]
+    half = shape.cell / 2
+    for _ in range(TRIES):
+        at = (rng.uniform(half, 1 - half), rng.uniform(half, 1 - half))
+        moved = replace(shape, start=at, stop=at)
+        y0, x0, y1, x1 = _swept_box(moved, frames, atlas)
+        if all(y1 < top or bottom < y0 or x1 < left or right < x0 for top, left, bottom, right in taken):
+            return moved
+    return None
+
+
+def _swept_box(thing: Thing, frames: int, atlas: Atlas) -> tuple[float, ...]:
+    """(y0, x0, y1, x1) of all that a thing covers on its way, as fractions of the frame."""
+    first, last = (thing_box(thing, frame, frames, atlas) for frame in (0, frames - 1))
+    return (*map(min, first[:2], last[:2]), *map(max, first[2:], last[2:]))
 
 
 def _rim(rng: random.Random) -> float:

@@ -20,6 +20,8 @@ DIRECTIONS = {"up": (-1, 0), "down": (1, 0), "left": (0, -1), "right": (0, 1)}  
 ROWS = ("top", "middle", "bottom")
 COLUMNS = ("left", "center", "right")
 
+PLACE_MARGIN = 1 / 28  # of the frame: half a video token of the shipped model
+
 PERIODS = ("beginning", "middle", "end")
 
 BACKGROUNDS = ("gradient", "noise", "stripes", "footage")
@@ -44,6 +46,12 @@ def place_name(y: float, x: float) -> str:
         x: horizontal position, 0 (left) to 1 (right).
     """
     return f"{ROWS[min(int(y * 3), 2)]} {COLUMNS[min(int(x * 3), 2)]}"
+
+
+def possible_places(y: float, x: float) -> set[str]:
+    """Names of all ninths within ``PLACE_MARGIN`` of a point: what people might call its place."""
+    steps = (-PLACE_MARGIN, PLACE_MARGIN)
+    return {place_name(y + down, x + right) for down in steps for right in steps}
 
 
 def period_name(first: int, last: int, frames: int) -> str:

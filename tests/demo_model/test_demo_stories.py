@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
+import math
 import random
+from collections import Counter
+from dataclasses import replace
 
 import pytest
 import torch
@@ -12,12 +16,13 @@ from demo_model.atlas import FONTS, load_atlas
 from demo_model.backgrounds import Footage, camera_path, footage_views
 from demo_model.data import draw_batch, make_batch
 from demo_model.evaluate import held_out_seed
-from demo_model.render import draw_sprites
+from demo_model.questions import slots_of
+from demo_model.render import ALIKE, APART, CONTRAST_GRID, draw_sprites, rim_opacity
 from demo_model.scene import Scene, Thing, sprites_of, thing_box
-from demo_model.stories import StoryRules, _windows, random_scene
+from demo_model.stories import TRAINING_RULES, StoryRules, _windows, random_scene
 from demo_model.targets import labels_of, token_targets
 from demo_model.tokenizer import build_tokenizer
-from demo_model.vocabulary import CHARACTERS, COLOURS, SHAPES, period_name, place_name
+from demo_model.vocabulary import CHARACTERS, COLOURS, PLACE_MARGIN, SHAPES, period_name, place_name, possible_places
 
 RULES = StoryRules(side=128)
 
@@ -82,14 +87,117 @@ def test_unknown_characters_are_refused():
         load_atlas().character_index("€", 0)
 
 
-def test_things_stay_inside_the_frame():
+@pytest.mark.parametrize("rules", [RULES, TRAINING_RULES], ids=["published", "training"])
+def test_things_stay_inside_the_frame(rules):
     rng = random.Random(5)
     for _ in range(200):
-        scene = random_scene(rng, 8, load_atlas(), RULES)
+        scene = random_scene(rng, 8, load_atlas(), rules)
         for thing in scene.things:
             for frame in (0, 7):
                 y, x = thing.centre(frame, 8)
                 assert 0.02 < y < 0.98 and 0.02 < x < 0.98
+
+
+def test_scenes_of_the_published_figures_stay_as_they_are():
+    """With the default rules a seed gives what it gave when the model was measured, whatever training draws now."""
+    seen = hashlib.sha256()
+    for frames in (1, 4, 16, 64):
+        rng = random.Random(frames)
+        for _ in range(100):
+            scene = random_scene(rng, frames, load_atlas(), StoryRules())
+            for thing in scene.things:
+                numbers = [
+                    f"{value:.5f}" for value in (thing.cell, *thing.start, *thing.stop, thing.stretch, thing.rim)
+                ]
+                what = (thing.figure, thing.is_text, thing.colour, thing.windows, thing.font, thing.rim_if_needed)
+                seen.update(repr((scene.background, what, numbers)).encode())
+            seen.update(repr([vars(slot) for slot in slots_of(scene, rng)]).encode())
+    assert seen.hexdigest()[:16] == "a340e2aca28153d3"
+
+
+def test_shapes_stand_anywhere_and_touch_nothing():
+    rng, rules = random.Random(2), StoryRules(anywhere=1.0)
+    off_middle = alone = 0
+    for _ in range(300):
+        scene = random_scene(rng, 8, load_atlas(), rules)
+        resting = [shape for shape in scene.shapes if not shape.moves]
+        for shape, other in itertools.product(resting, scene.things):
+            if shape is not other:
+                for frame in range(8):
+                    y0, x0, y1, x1 = thing_box(shape, frame, 8, load_atlas())
+                    top, left, bottom, right = thing_box(other, frame, 8, load_atlas())
+                    assert y1 < top or bottom < y0 or x1 < left or right < x0
+        off_middle += sum(not all(0.35 < side * 3 % 1 < 0.65 for side in shape.start) for shape in resting)
+        alone += len(resting)
+    assert alone > 300 and off_middle / alone > 0.7
+
+
+def test_groups_share_a_figure_or_a_colour_as_often_as_the_rules_say():
+    rng, rules = random.Random(3), replace(TRAINING_RULES, anywhere=0.0)
+    largest = Counter()
+    several = doubled = figures = 0
+    for _ in range(1500):
+        shapes = random_scene(rng, 16, load_atlas(), rules).shapes
+        same = [max(Counter(getattr(s, name) for s in shapes).values(), default=0) for name in ("figure", "colour")]
+        largest[same[0]] += 1
+        if len(shapes) == 4:  # none was left out
+            several, doubled, figures = several + 1, doubled + (max(same) > 1), figures + (same[0] > 1)
+    assert {2, 3, 4} <= set(largest)
+    assert doubled / several == pytest.approx(rules.doubles, abs=0.12)
+    assert figures / doubled == pytest.approx(rules.same_figure, abs=0.12)
+
+
+@pytest.mark.parametrize(("y", "x", "names"), [
+    (0.5, 0.5, {"middle center"}),
+    (1 / 3 + 0.01, 0.5, {"top center", "middle center"}),
+    (1 / 3 + PLACE_MARGIN + 0.001, 0.9, {"middle right"}),
+    (0.66, 0.34, {"middle left", "middle center", "bottom left", "bottom center"}),
+    (0.001, 0.999, {"top right"}),
+])  # fmt: skip
+def test_places_that_a_point_might_be_said_to_be_at(y, x, names):
+    assert possible_places(y, x) == names
+
+
+def test_a_rim_is_as_strong_as_the_background_demands():
+    generator = torch.Generator().manual_seed(0)
+    background = torch.rand(3, 2, 3, 7, 7, generator=generator).repeat_interleave(8, -1).repeat_interleave(8, -2)
+    rng = random.Random(1)
+    things = [
+        [
+            Thing("star", False, rng.choice(list(COLOURS)), 0.2, ((0, number % 2),), at, at, rim_if_needed=number > 0)
+            for number in range(3)
+            for at in [(rng.random(), rng.random())]
+        ]
+        for _ in range(3)
+    ]
+    sprites = sprites_of([Scene(2, "noise", tuple(row)) for row in things], load_atlas())
+    found = rim_opacity(background, sprites)
+    small = torch.nn.functional.adaptive_avg_pool2d(background.flatten(0, 1), CONTRAST_GRID).unflatten(0, (3, 2))
+    kinds = set()
+    for b, row in enumerate(things):
+        for k, thing in enumerate(row):
+            nearest = math.inf
+            colour = torch.tensor(COLOURS[thing.colour]) / 255
+            for t, v, u in itertools.product(range(2), range(CONTRAST_GRID), range(CONTRAST_GRID)):
+                y, x = (v + 0.5) / CONTRAST_GRID, (u + 0.5) / CONTRAST_GRID
+                if thing.seen(t) and abs(y - thing.start[0]) <= 0.1 and abs(x - thing.start[1]) <= 0.1:
+                    nearest = min(nearest, float((small[b, t, :, v, u] - colour).norm()))
+            needed = min(1.0, max(0.0, (APART - nearest) / (APART - ALIKE))) if thing.rim_if_needed else 1.0
+            assert found[b, k].item() == pytest.approx(needed, abs=1e-4)
+            kinds.add(0 if needed == 0 else 1 if needed == 1 else 0.5)
+    assert kinds == {0, 0.5, 1}
+
+
+@pytest.mark.parametrize(("behind", "like"), [((0.1, 0.1, 0.4), 0.0), ((0.95, 0.85, 0.2), 0.04)])
+def test_a_figure_without_rim_has_one_where_it_does_not_stand_out(behind, like):
+    def drawing(**rim) -> torch.Tensor:
+        thing = Thing("star", False, "yellow", 0.4, ((0, 1),), (0.5, 0.5), (0.5, 0.5), **rim)
+        background = torch.tensor(behind).view(1, 1, 3, 1, 1).expand(1, 2, 3, 64, 64)
+        return draw_sprites(background, sprites_of([Scene(2, "noise", (thing,))], load_atlas()), load_atlas())
+
+    with_and_without = drawing(rim=0.04), drawing(rim=0.0)
+    assert not torch.equal(*with_and_without)
+    assert torch.equal(drawing(rim=0.04, rim_if_needed=True), with_and_without[0 if like else 1])
 
 
 @pytest.mark.parametrize(("frames", "count"), [(1, 1), (3, 2), (15, 8), (16, 8), (16, 1)])

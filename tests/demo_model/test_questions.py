@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import random
 import re
+from collections import Counter
+from dataclasses import replace
 from functools import cache
 
 import pytest
@@ -13,8 +15,8 @@ from demo_model.manners import NAMES, PLAIN, TRAINING, TYPOS, Manners, misspell,
 from demo_model.questions import HELD_OUT, KINDS, WORDINGS, slots_of
 from demo_model.refusals import GENERAL, KNOWN_THINGS, LISTS, SHARED, TALK, _part, refusal_question
 from demo_model.scene import Scene, Thing
-from demo_model.stories import StoryRules, random_scene
-from demo_model.vocabulary import COLOURS, DIRECTIONS, PERIODS, REFUSAL, ROWS, SHAPES
+from demo_model.stories import TRAINING_RULES, StoryRules, random_scene
+from demo_model.vocabulary import COLOURS, COLUMNS, DIRECTIONS, PERIODS, REFUSAL, ROWS, SHAPES
 
 RULES = StoryRules(side=128)
 NAME = r"(?:[a-z]+ )?[a-z]+"
@@ -53,6 +55,24 @@ def patterns(kind: str, held_out: bool) -> re.Pattern:
             pattern = pattern.replace(field, names)
         found.append(pattern)
     return re.compile("|".join(found), re.IGNORECASE)
+
+
+def test_a_place_is_asked_for_or_named_only_where_it_is_beyond_doubt():
+    rng, asked = random.Random(5), Counter()
+    for _ in range(1200):
+        scene = random_scene(rng, 16, load_atlas(), replace(TRAINING_RULES, anywhere=1.0))
+        for slot in slots_of(scene, rng, limit=100, manners=PLAIN):
+            if slot.kind == "colour_at":
+                words = slot.question.lower()
+                (place,) = (f"{row} {column}" for row in ROWS for column in COLUMNS if f"{row} {column}" in words)
+                twins = [shape for shape in scene.shapes if shape.figure in words]
+                (meant,) = (shape for shape in twins if place in shape.possible_places)
+                assert len(twins) > 1 and slot.answer == meant.colour and meant.possible_places == {place}
+            if slot.kind == "place" and slot.answer != "none":
+                assert any(shape.possible_places == {slot.answer} for shape in scene.shapes)
+            asked[slot.kind] += 1
+        asked["border"] += any(len(shape.possible_places) > 1 for shape in scene.shapes)
+    assert asked["colour_at"] > 100 and asked["place"] > 500 and asked["border"] > 300
 
 
 def text(figure: str, first: int) -> Thing:
