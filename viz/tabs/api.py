@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import gradio as gr
 
 from sttm_core.comparison import Comparison, MergeSettings, settings_used
@@ -32,7 +34,7 @@ class Endpoints:
         self, video=None, sample="", num_frames=16, tau_spatial=None, tau_temporal=None, rules="paper", merge_layer=None
     ) -> dict:
         """The inspector's data as JSON: geometry, cosine tables (float32, base64) and pictures."""
-        settings = _settings(tau_spatial, tau_temporal, None, rules, merge_layer)
+        settings = self._settings(tau_spatial, tau_temporal, None, rules, merge_layer)
         return self.studio.inspector_data(self._open(video, sample, num_frames), settings).payload()
 
     def plan(
@@ -40,7 +42,7 @@ class Endpoints:
         merge_layer=None, prefer=None,
     ) -> dict:  # fmt: skip
         """What is merged: retention, thresholds used, tokens a frame, boxes and patch counts."""
-        settings = _settings(tau_spatial, tau_temporal, retention, rules, merge_layer, prefer)
+        settings = self._settings(tau_spatial, tau_temporal, retention, rules, merge_layer, prefer)
         plan = settings.plan(self.studio.encoded(self._open(video, sample, num_frames), settings))
         return plan_dict(plan)
 
@@ -51,7 +53,7 @@ class Endpoints:
         """Both answers with TTFT by stage; the same object that the command line prints with ``--json``."""
         if not 1 <= runs <= MOST_RUNS:
             raise ValueError(f"The number of timed runs must lie between 1 and {MOST_RUNS}, got {runs}.")
-        settings = _settings(tau_spatial, tau_temporal, retention, rules, merge_layer, prefer)
+        settings = self._settings(tau_spatial, tau_temporal, retention, rules, merge_layer, prefer)
         ref = self._open(video, sample, num_frames)
         *_, columns = self.studio.ask(ref, question, settings)
         if int(runs) > 1:
@@ -59,8 +61,6 @@ class Endpoints:
         return self._result(ref, question, settings, columns, int(runs))
 
     def _result(self, ref: VideoRef, question: str, settings: MergeSettings, columns, runs: int) -> dict:
-        from dataclasses import replace
-
         failed = next((column.error for column in columns if column.error), "")
         if columns[1].answer is None:
             raise ValueError(failed)
@@ -69,6 +69,14 @@ class Endpoints:
         used, plan = settings_used(llm, settings), columns[1].plan
         result = Comparison(ref.name, ref.num_frames, llm.name, question, used, plan, baseline, merged, runs).as_dict()
         return result | ({"error": failed} if failed else {})
+
+    def _settings(self, tau_spatial, tau_temporal, retention, rules, merge_layer, prefer=None) -> MergeSettings:
+        """What was given, and what a visit begins with for the rest."""
+        numbers = {"tau_spatial": tau_spatial, "tau_temporal": tau_temporal, "retention": retention}
+        given = {name: float(value) for name, value in numbers.items() if value is not None}
+        layer = None if merge_layer is None else int(merge_layer)
+        start = self.studio.start
+        return replace(start, **given, rules=rules, merge_layer=layer, prefer=prefer or start.prefer)
 
     def _open(self, video: str | None, sample: str, num_frames) -> VideoRef:
         if video:
@@ -111,8 +119,3 @@ def build_api(studio: Studio) -> None:
         plain_errors(ends.ask), [*where, question, frames, tau_s, tau_t, retention, rules, layer, runs, prefer], out,
         api_name="ask", **PUBLIC,
     )  # fmt: skip
-
-
-def _settings(tau_spatial, tau_temporal, retention, rules, merge_layer, prefer="balanced") -> MergeSettings:
-    taus, budget = (float(tau_spatial), float(tau_temporal)), None if retention is None else float(retention)
-    return MergeSettings(*taus, budget, rules, int(merge_layer), prefer=prefer)
