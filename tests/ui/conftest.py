@@ -36,16 +36,23 @@ def chromium() -> Iterator[Browser]:
 
 @pytest.fixture
 def open_page(chromium: Browser) -> Iterator[Callable[..., Page]]:
-    """``open_page(url, width=1440, height=900, dark=False, **context)``: a page of its own; it may not raise errors."""
+    """``open_page(url, width=1440, height=900, dark=False, script="", **context)``: a page of its own, without errors.
+
+    ``script`` runs in the page before anything else does.
+    """
     contexts, errors = [], []
 
-    def open_(url: str, *, width: int = 1440, height: int = 900, dark: bool = False, **options: object) -> Page:
+    def open_(
+        url: str, *, width: int = 1440, height: int = 900, dark: bool = False, script: str = "", **options: object
+    ) -> Page:
         scheme = "dark" if dark else "light"
         context = chromium.new_context(viewport={"width": width, "height": height}, color_scheme=scheme, **options)
         contexts.append(context)
         page = context.new_page()
         page.set_default_timeout(20_000)
         page.on("pageerror", lambda error: errors.append(str(error)))
+        if script:
+            page.add_init_script(script)
         page.goto(url)
         return page
 

@@ -18,7 +18,7 @@ from ..precomputed import ROUTE
 from ..studio import Studio, VideoRef
 from .controls import BUDGET, MODEL_DEFAULT, THRESHOLDS, Controls, preset_updates, settings_from
 from .errors import plain_errors
-from .link import Link
+from .link import ARRIVED_JS, Link
 
 INSPECTOR_ID = "main"
 MODEL = {"concurrency_id": "model", "concurrency_limit": 1, "api_visibility": "private"}
@@ -209,7 +209,7 @@ def wire_explore(
     ]  # fmt: skip
     app.load(js=LINKED_JS, **BROWSER_ONLY)
     arrived = app.load(plain_errors(explorer.arrive), None, linked, show_progress="hidden", **OPENING)
-    arrived.then(js=f"() => {VIEW}?.message('')", **BROWSER_ONLY)
+    arrived.then(js=f"() => {{ {ARRIVED_JS}; {VIEW}?.message(''); }}", **BROWSER_ONLY)
     loading = {"show_progress_on": e.view, **OPENING}
     sampled = c.sample.input(plain_errors(explorer.sample), [c.sample, *c.settings], both, **loading)
     uploaded = c.upload.upload(plain_errors(explorer.upload), [c.upload, c.frames, *c.settings], both, **loading)
@@ -230,7 +230,7 @@ def wire_explore(
     c.mode.input(_mode_controls, c.mode, [c.budget, c.prefer, *taus], **INSTANT)
     gr.on(
         [c.budget.release, c.mode.input, c.prefer.input, c.rules.input], plain_errors(explorer.budget),
-        [e.ref, *c.settings], [*taus, e.view], show_progress="hidden", **OPENING,
+        [e.ref, *c.settings], [*taus, e.view], show_progress="hidden", trigger_mode="always_last", **OPENING,
     )  # fmt: skip
     return [sampled, uploaded, again, preset]
 

@@ -13,6 +13,7 @@ from sttm_core.positions import POSITION_RULES
 from ..studio import Studio
 
 LONGEST_QUESTION = 500
+ARRIVED_JS = "window.sttmArrived = true"
 
 
 @dataclass(frozen=True)
@@ -42,9 +43,11 @@ class Link:
 def link_js(inspector_id: str) -> str:
     """JavaScript that writes the settings into the address bar and returns the whole address.
 
+    Not before `ARRIVED_JS` has run: until the server has read what the address asks for, it stays as it was opened.
     Its arguments are the values of the sample, the frames, ``Controls.settings`` and the question.
     """
     return f"""(sample, frames, mode, ts, tt, budget, prefer, rules, positions, layer, question) => {{
+      if (!window.sttmArrived) return location.href;
       const query = new URLSearchParams(mode === "budget" ? {{budget, prefer}} : {{ts, tt}});
       if (sample) query.set("sample", sample);
       for (const [name, value] of Object.entries({{frames, rules, layer}})) query.set(name, value);

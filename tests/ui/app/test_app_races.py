@@ -1,0 +1,56 @@
+"""A person who is faster than the server: what they did last is what stays."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+from playwright.sync_api import expect
+
+from tests.ui.app.visit import VIEW, alive, number, shows, stats
+from viz.tabs import explore
+
+# As soon as the inspector is there, the next frame; as soon as the page asks the server what its address means, a key.
+EAGER = """
+const view = () => window.sttmInspector?.get("main");
+const wait = () => (view()?.video ? view().goTo(1) : requestAnimationFrame(wait));
+wait();
+const ask = window.fetch;
+window.fetch = (...request) => {
+  if (String(request[0]?.url ?? request[0]).includes("queue/join") && view()?.video && !window.asked) {
+    window.asked = true;
+    setTimeout(() => view().change({tauSpatial: 0.75}), 20);
+  }
+  return ask(...request);
+};
+"""
+
+
+def test_what_is_done_before_the_server_has_read_the_address_stays(visit):
+    page = visit(script=EAGER)
+    page.wait_for_function("window.asked && window.sttmArrived")
+    shows(page, tauSpatial=0.75, frame=1)
+    page.wait_for_timeout(300)  # an answer would have changed the settings by now
+    assert (stats(page)["tauSpatial"], stats(page)["frame"]) == (0.75, 1)
+    expect(number(page, "tau-s")).to_have_value("0.75")
+
+
+@pytest.fixture
+def slow_budget(monkeypatch):
+    """Finding thresholds takes half a second."""
+    find = explore.thresholds_for_retention
+    monkeypatch.setattr(
+        explore, "thresholds_for_retention", lambda *args, **options: time.sleep(0.5) or find(*args, **options)
+    )
+
+
+def test_the_last_of_two_budgets_counts(visit, slow_budget):
+    page = alive(visit("frames=4&sample=code-short&budget=60"))
+    shows(page, frames=4)
+    for budget in ("50", "10"):
+        number(page, "budget").fill(budget)
+        number(page, "budget").press("Tab")
+        page.wait_for_timeout(100)
+    page.wait_for_function(f"Math.abs({VIEW}.stats().retention - 0.1) < 0.02")
+    page.wait_for_timeout(700)
+    assert stats(page)["retention"] == pytest.approx(0.1, abs=0.02)
