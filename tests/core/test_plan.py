@@ -51,6 +51,20 @@ def test_links_agree_with_the_oracle(case):
         assert cosine == pytest.approx(expected[link], abs=3e-6)
 
 
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_chains_agree_with_the_oracle(case):
+    plan, expected = plan_of(case), expected_of(case)
+    nodes = [[] for _ in expected.boxes]
+    for (frame, node), token in zip(expected.kept, expected.token_of_kept, strict=True):
+        nodes[token].append([frame, *node.box])
+    spans = [members[-1][0] - members[0][0] + 1 for members in nodes]
+    assert rows(plan.member_counts) == [len(members) for members in nodes]
+    assert rows(plan.frame_spans) == spans and plan.longest_chain == max(spans)
+    assert plan.num_chains == sum(len(members) > 1 for members in nodes)
+    for token in {0, len(nodes) // 2, int(np.argmax(spans))}:
+        assert rows(plan.members(token)) == nodes[token]
+
+
 def test_the_table_as_a_whole_has_something_to_decide():
     """Were nothing merged, or everything, the comparisons above could not fail."""
     by_case = {case: expected_of(case) for case in CASES}
@@ -62,6 +76,9 @@ def test_the_table_as_a_whole_has_something_to_decide():
     assert sum(a.area < b.area for a, b in links) > 100 and sum(a.area > b.area for a, b in links) > 100
     chains = [np.bincount(expected.token_of_kept) for expected in by_case.values()]
     assert sum((sizes > 3).sum() for sizes in chains) > 100
+    assert sum((sizes == 2).sum() for sizes in chains) > 100
+    plans = [plan_of(case) for case in CASES]
+    assert any(plan.longest_chain != plan.member_counts.max() for plan in plans)
     differing = [
         len(expected.boxes) != len(by_case[case._replace(rules="as_released")].boxes)
         for case, expected in by_case.items()
@@ -138,7 +155,8 @@ def test_tau_temporal_of_zero_or_less_switches_linking_off(grid, seed, tau_spati
 @pytest.mark.parametrize("grid", [(3, 14, 14, 1), (3, 9, 5, 0), (2, 1, 1, 1)])
 def test_thresholds_above_one_merge_nothing_even_of_equal_tokens(grid, rules, tau):
     frames, height, width, root_level = grid
-    tokens = torch.ones(frames, height, width, 31) * torch.linspace(-0.7, 1.3, 31)
+    still = torch.randn(1, 1, 1, 31, generator=torch.Generator().manual_seed(0))
+    tokens = still.expand(frames, height, width, 31) * torch.linspace(0.7, 1.3, width)[:, None]  # cosines of 1, rounded
     plan = similarity_tables(tokens, Quadtree(height, width, root_level)).plan(tau, tau, rules=rules)
     assert plan.num_tokens == frames * height * width and plan.retention == 1
     assert rows(plan.member_of) == np.arange(plan.num_tokens).reshape(frames, height, width).tolist()
@@ -147,9 +165,15 @@ def test_thresholds_above_one_merge_nothing_even_of_equal_tokens(grid, rules, ta
 @pytest.mark.parametrize("rules", naive.RULES)
 def test_equal_tokens_merge_into_one_token_a_root_cell(rules):
     plan = similarity_tables(torch.ones(5, 14, 14, 8)).plan(0.99, 0.99, rules=rules)
-    assert plan.num_tokens == 16
-    assert set(rows(plan.patch_counts)) == {5 * 4, 5 * 8, 5 * 16} or rows(plan.patch_counts) == [80] * 16
+    sides = [2, 4, 4, 4]  # the first row and column of the grid of 7 are paired with none
+    assert rows(plan.patch_counts) == [5 * height * width for height in sides for width in sides]
     assert rows(plan.boxes[:, 0]) == [0] * 16
+
+
+@pytest.mark.parametrize("rules", naive.RULES)
+def test_tokens_without_length_are_like_no_other(rules):
+    plan = similarity_tables(torch.zeros(3, 8, 8, 4)).plan(0.1, 0.1, rules=rules)
+    assert plan.retention == 1 and plan.num_chains == 0
 
 
 def test_links_stay_within_their_root_cell():

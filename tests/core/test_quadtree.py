@@ -73,7 +73,14 @@ def test_candidate_pairs_are_the_nested_boxes_each_once(grid, root_level):
 
 @pytest.mark.parametrize(
     ("arguments", "said"),
-    [((0, 4, 1), "height|0"), ((4, 0, 1), "width|0"), ((4, -1, 1), "width|-1"), ((4, 4, -1), "root_level")],
+    [
+        ((0, 4, 1), "height must be a whole number of at least 1, got 0."),
+        ((4, -1, 1), "width must be a whole number of at least 1, got -1."),
+        ((4, 4, -1), "root_level must be a whole number of at least 0, got -1."),
+        ((4.0, 4, 1), "height .* got 4.0."),
+        ((4, True, 1), "width .* got True."),
+        ((4, "4", 1), "width .* got '4'."),
+    ],
 )
 def test_impossible_grids_are_refused(arguments, said):
     with pytest.raises(ValueError, match=said):
