@@ -163,7 +163,7 @@ class VideoLLM:
     ) -> Prefix:
         """Run the layers from the merge layer on, over all video tokens or over those that ``plan`` leaves.
 
-        The merge time covers the whole of it: similarity tables from the features, plan, averaging.
+        The merge time covers the whole of it: cosines from the features, plan, averaging, the shorter sequence.
 
         Raises:
             ValueError: if the plan is for another video, or the position rule is unknown.
@@ -180,10 +180,9 @@ class VideoLLM:
             watch = Stopwatch(self.synchronize)
             hidden, positions, merge_s = encoded.hidden, encoded.positions, 0.0
             if plan is not None:
-                tables = encoded.new_tables(plan.weighting)
-                plan = tables.plan(plan.tau_spatial, plan.tau_temporal, plan.rules)
-                short = shorten(hidden, positions, encoded.layout, plan, rule, self._rotary)
-                hidden, positions = short.hidden, short.positions
+                merged = encoded.merge(plan)
+                short = shorten(hidden, positions, encoded.layout, merged, rule, self._rotary)
+                plan, hidden, positions = merged.plan, short.hidden, short.positions
                 merge_s = watch.lap()
             late = self._run_late(encoded, hidden, positions)
             prefill_s = watch.lap()

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from .decoder import RotaryEmbeddings, causal_mask
-from .merge import merge_tokens
+from .merge import MergedTokens, merge_tokens
 from .models.base import Family, VideoLayout
 from .plan import MergePlan
 from .plan import positions as places
@@ -92,7 +92,7 @@ def shorten(
     hidden: torch.Tensor,
     full: Positions,
     layout: VideoLayout,
-    plan: MergePlan,
+    merged: MergedTokens,
     rule: str,
     rotary: Callable[[torch.Tensor], RotaryEmbeddings],
 ) -> Shortened:
@@ -102,12 +102,11 @@ def shorten(
         hidden: ``[1, S, D]`` before the merge layer.
         full: positions of the S tokens.
         layout: which of them are video patches.
-        plan: for the layout's ``T x H x W``.
+        merged: the layout's patches of ``hidden``, merged.
         rule: see `positions.shortened_positions`.
         rotary: cos and sin for ``[n]`` position numbers.
     """
     index = layout.index.to(hidden.device)  # [T, H, W]
-    merged = plan.apply(layout.patches(hidden[0]))
     t, y, x = merged.boxes[:, :3].T
     representatives = index[t, y, x]  # [N], ascending: boxes come in scan order
     keep = torch.ones(hidden.shape[1], dtype=torch.bool, device=hidden.device)
@@ -167,12 +166,12 @@ def merging(
         if len(hidden) != 1:
             raise ValueError(f"merging works on one sequence at a time, got a batch of {len(hidden)}.")
         if state.plan is None:
-            index = layout.index.to(hidden.device)
-            state.plan = merge_tokens(
-                hidden[0, index], tau_spatial, tau_temporal, root_level=root_level, rules=rules
-            ).plan
+            merged = merge_tokens(
+                layout.patches(hidden[0]), tau_spatial, tau_temporal, root_level=root_level, rules=rules
+            )
             full = Positions(kwargs["position_embeddings"], hidden.shape[1])
-            short = shorten(hidden, full, layout, state.plan, rule, rotary)
+            short = shorten(hidden, full, layout, merged, rule, rotary)
+            state.plan = merged.plan
             state.tokens_before, state.tokens_after = hidden.shape[1], short.hidden.shape[1]
             hidden, state.positions = short.hidden, short.positions
         kwargs.pop("hidden_states", None)

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from .decoder import KVCache
+from .merge import MergedTokens, merge_tokens
 from .models import VideoLayout
 from .plan import MergePlan
 from .positions import Positions
@@ -59,12 +60,12 @@ class EncodedVideo:
 
     @cached_property
     def _tables(self) -> SimilarityTables:
-        return self.new_tables()
+        return similarity_tables(self.tokens, shared_tree(*self.layout.shape[1:], self.root_level))
 
-    def new_tables(self, weighting: str = "nodes") -> SimilarityTables:
-        """The tables from scratch: one pass over the features."""
-        tree = shared_tree(*self.layout.shape[1:], self.root_level)
-        return similarity_tables(self.tokens, tree, weighting=weighting)
+    def merge(self, plan: MergePlan) -> MergedTokens:
+        """The tokens merged at the thresholds of ``plan``, all anew: cosines from the features, decisions, means."""
+        how = {"root_level": plan.tree.root_level, "rules": plan.rules, "weighting": plan.weighting}
+        return merge_tokens(self.tokens, plan.tau_spatial, plan.tau_temporal, **how)
 
     @property
     def step_frames(self) -> np.ndarray:
