@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import threading
+import time
+from dataclasses import replace
 from functools import cache
 
 import pytest
 import torch
 from torch.nn.attention.bias import causal_upper_left
 
-from sttm_core import decoder
-from sttm_core.engine import OutOfMemoryError, VideoLLM
-from sttm_core.models import FAMILIES
+from sttm_core import decoder, similarity_tables
+from sttm_core.engine import DEFAULT_NEW_TOKENS, OutOfMemoryError, VideoLLM
+from sttm_core.models import FAMILIES, family_of
 from tests.core import by_hand
-from tests.core.tiny import LAYERS, clip, hook_counts, plain_inputs, tiny
+from tests.core.tiny import LAYERS, TINY, clip, hook_counts, plain_inputs, tiny
 from tests.core.videos import safe_threshold
 
 MODEL = "llava_onevision"
@@ -148,6 +150,98 @@ def test_streamed_pieces_join_to_the_answer_and_end_once():
     assert llm.answer(prefix, FIRST, max_new_tokens=1).new_tokens == 1
 
 
+@pytest.fixture
+def says(monkeypatch):
+    """``says("né", end=True)``: let the shared tiny model answer with these bytes, and stop after them."""
+
+    def force(text: str, end: bool = True):
+        llm = tiny(MODEL)
+        ids = llm.processor.tokenizer(text, add_special_tokens=False).input_ids
+        left = iter([*ids, *[llm.processor.tokenizer.eos_token_id] * end])
+        monkeypatch.setattr(llm, "_next_token", lambda *_: time.sleep(2e-3) or next(left))
+        return llm, len(ids)
+
+    return force
+
+
+def test_a_stream_shows_whole_letters_only_and_stops_at_the_stop_token(says):
+    llm, count = says("né €5")
+    assert count > len("né €5")  # some letters are several tokens
+    answers = list(llm.answering(prefixes()[0], FIRST, max_new_tokens=50))
+    assert answers[-1].text == "né €5" and answers[-1].new_tokens == count and answers[-1].finished
+    assert not any("\N{REPLACEMENT CHARACTER}" in answer.text for answer in answers)
+    llm, _ = says(" né €5")
+    assert list(llm.stream(prefixes()[0], FIRST)) == ["n", "é", " ", "€", "5"]
+
+
+@pytest.mark.parametrize(
+    ("given", "of_the_model", "length"), [(None, None, DEFAULT_NEW_TOKENS), (None, 7, 7), (3, 7, 3), (9, 7, 9)]
+)
+def test_an_answer_ends_at_the_limit_given_or_the_models_own(says, monkeypatch, given, of_the_model, length):
+    llm, _ = says("x" * 200, end=False)
+    monkeypatch.setattr(llm.model.generation_config, "max_new_tokens", of_the_model)
+    answers = list(llm.answering(prefixes()[0], FIRST, max_new_tokens=given))
+    assert answers[-1].new_tokens == len(answers) == length and answers[-1].text == "x" * length
+    passed = [answer.total_s for answer in answers]
+    assert passed == sorted(set(passed)) and passed[-1] >= length * 2e-3
+
+
+def test_blanks_around_a_question_change_nothing():
+    llm = tiny(MODEL)
+    assert llm.question_ids(f"  {FIRST}\n").tolist() == llm.question_ids(FIRST).tolist()
+
+
+def test_timings_hold_what_was_spent_before_the_prefix():
+    """Decoding, the vision encoder, and the layers before the merge layer, which are part of the prefill."""
+    llm = tiny(MODEL)
+    video = replace(encoded(), clip=replace(clip(), decode_s=3.0), vision_s=5.0, early_s=7.0)
+    for plan in (None, plan_for(encoded())):
+        timings = llm.answer(llm.prefill(video, plan), FIRST, max_new_tokens=1).timings
+        assert (timings.decode, timings.vision) == (3.0, 5.0)
+        assert 7 < timings.prefill < 8 and timings.ttft > 15
+
+
+@pytest.mark.parametrize("earlier", [0, 10**15])
+def test_an_answers_peak_is_the_higher_one(earlier):
+    llm, prefix = tiny(MODEL), replace(prefixes()[0], peak_bytes=earlier)
+    found = llm.answer(prefix, FIRST, max_new_tokens=1).peak_bytes
+    assert found == earlier if earlier else found >= 0
+    if not earlier and llm.prefill(encoded()).peak_bytes is not None:
+        assert found > 0
+
+
+@pytest.mark.parametrize("root_level", [0, 1, 2])
+def test_the_root_level_reaches_the_tables(root_level):
+    video = tiny(MODEL).encode(clip(), root_level=root_level)
+    assert video.tables.tree.root_level == video.root_level == root_level
+    assert tiny(MODEL).prefill(video, video.tables.plan(-1.0, 0.0)).video_tokens == 5 * (2 << root_level) ** 2
+
+
+def test_a_plan_brings_its_rules_and_its_weighting():
+    video = encoded()
+    plan = similarity_tables(video.tokens, weighting="patches").plan(0.9, 0.9, "as_released")
+    prefix = tiny(MODEL).prefill(video, plan)
+    assert (prefix.plan.rules, prefix.plan.weighting) == ("as_released", "patches")
+    assert prefix.plan.member_of.tolist() == plan.member_of.tolist()
+
+
+def test_what_a_store_counts_is_what_a_video_holds():
+    video, prefix = encoded(), prefixes()[0]
+    cached = sum(part.nbytes for part in video.early.keys + video.early.values)
+    assert video.nbytes == video.hidden.nbytes + video.clip.frames.nbytes + cached and cached > 0
+    assert prefix.nbytes == sum(part.nbytes for part in prefix.cache.keys + prefix.cache.values)
+
+
+def test_compiling_reaches_every_layer_of_the_vision_encoder(monkeypatch):
+    torch.manual_seed(0)
+    llm, compiled = VideoLLM(*TINY[MODEL].build("sdpa"), family_of(MODEL), "tiny"), []
+    plain = llm.encode(clip()).hidden
+    monkeypatch.setattr(torch, "compile", lambda forward: compiled.append(forward) or forward)
+    llm.compile_vision()
+    assert [one.__self__ for one in compiled] == list(llm.family.vision(llm.model).encoder.layers) and compiled
+    assert torch.equal(llm.encode(clip()).hidden, plain)
+
+
 def test_every_stage_is_timed():
     llm, (full, short) = tiny(MODEL), prefixes()
     for prefix in (full, short):
@@ -221,13 +315,12 @@ def test_running_out_of_memory_is_one_sentence_and_leaves_the_engine_working(sta
     ],
 )
 def test_bad_arguments_are_refused_in_one_sentence(call, said):
-    with pytest.raises(ValueError, match=said):
+    with pytest.raises(ValueError, match=said) as caught:
         call(tiny(MODEL), encoded())
+    assert "\n" not in str(caught.value) and str(caught.value).endswith(".")
 
 
 def test_an_unknown_architecture_names_the_known_ones_and_the_file_to_write():
-    from sttm_core.models import family_of
-
     with pytest.raises(ValueError) as caught:
         family_of("banana_vl")
     assert "sttm_core/models/banana_vl.py" in str(caught.value)

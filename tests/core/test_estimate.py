@@ -47,10 +47,27 @@ def test_free_memory_of_this_machine(monkeypatch, tmp_path):
     assert free_memory(torch.device("cpu")) is None
 
 
+def test_free_memory_is_that_of_all_gpus_together(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda index: (10 * (index + 1), 1000))
+    assert free_memory(torch.device("cuda")) == 60
+
+
 @pytest.mark.parametrize(
-    "arguments, options",
-    [((0,), {}), ((4, (0, 10)), {}), ((4,), {"retention": 0}), ((4,), {"retention": 1.5}), ((4,), {"merge_layer": 9})],
+    "arguments, options, said",
+    [
+        ((0,), {}, r"got 0, \[720, 1280\] and 1.0."),
+        ((4, (0, 10)), {}, r"got 4, \[0, 10\] and 1.0."),
+        ((4,), {"retention": 0}, "above 0 and at most 1, got 4, .* and 0."),
+        ((4,), {"retention": 1.5}, "above 0 and at most 1, got 4, .* and 1.5."),
+        ((4,), {"merge_layer": 9}, "between 0 and 3 for this model, got 9."),
+    ],
 )
-def test_numbers_out_of_range_are_refused(arguments, options):
-    with pytest.raises(ValueError, match=r"\d"):
+def test_numbers_out_of_range_are_refused(arguments, options, said):
+    with pytest.raises(ValueError, match=said):
         tiny("llava_onevision").estimate(*arguments, **options)
+
+
+@pytest.mark.parametrize("retention, kept", [(1e-9, 1), (0.25, 64), (1.0, 256)])
+def test_one_token_at_least_is_kept(retention, kept):
+    assert tiny("llava_onevision").estimate(4, retention=retention).kept_tokens == kept

@@ -136,6 +136,35 @@ def test_a_model_spread_over_memory_and_disk_answers_the_same(saved, tmp_path, w
     assert found == expected
 
 
+def test_sliding_windows_are_refused(copy):
+    text = json.loads((copy / "config.json").read_text())["text_config"]
+    kinds = ["full_attention", "sliding_attention"] * (text["num_hidden_layers"] // 2)
+    change_config(copy, text_config=text | {"layer_types": kinds, "use_sliding_window": True, "sliding_window": 8})
+    with pytest.raises(ModelError, match="uses sliding window attention, which merging does not support."):
+        load_model(str(copy), device="cpu")
+
+
+def test_a_gpu_too_small_for_the_weights_is_one_sentence(saved, monkeypatch):
+    def fail(*args, **options):
+        raise torch.OutOfMemoryError("CUDA out of memory.\nTried to allocate 20.00 GiB.")
+
+    monkeypatch.setattr(loading.family_for({"model_type": MODEL}), "load", fail)
+    with pytest.raises(ModelError) as caught:
+        load_model(str(saved), device="cpu")
+    assert str(caught.value) == f"The GPU's memory does not hold {saved}; spread it with device_map='auto'."
+
+
+@pytest.mark.parametrize("device, index", [(None, None), ("cuda", None), ("cuda:0", 0), ("cuda:1", 1)])
+def test_gpus_are_counted_from_zero(saved, monkeypatch, device, index):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert loading._device(device) == torch.device("cuda" if index is None else f"cuda:{index}")
+    *_, dtype = loading.load_outline(str(saved), device=device)
+    assert dtype == torch.bfloat16
+    with pytest.raises(ModelError, match="There is no cuda:2; this machine has 2 GPUs, counted from cuda:0."):
+        loading.load_outline(str(saved), device="cuda:2")
+
+
 @pytest.mark.parametrize("installed, said", [(None, "package bitsandbytes"), ("yes", "needs a CUDA GPU, not cpu")])
 @pytest.mark.parametrize("bits", ["load_in_4bit", "load_in_8bit"])
 def test_quantising_says_what_is_missing(saved, monkeypatch, bits, installed, said):

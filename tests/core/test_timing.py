@@ -34,8 +34,23 @@ def test_laps_add_up_and_wait_for_the_device():
     assert len(waited) == 4
 
 
-def test_a_cpu_has_nothing_to_wait_for():
-    assert synchronizer(torch.device("cpu"))() is None
+@pytest.mark.parametrize(("device", "expected"), [("cpu", []), ("cuda:1", [0, 1, 2])])
+def test_all_gpus_are_waited_for_and_none_where_there_is_none(monkeypatch, device, expected):
+    waited = []
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
+    monkeypatch.setattr(torch.cuda, "synchronize", waited.append)
+    assert synchronizer(torch.device(device))() is None
+    assert waited == expected
+
+
+def test_the_peak_of_gpus_is_that_of_all_together(monkeypatch):
+    forgotten = []
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", forgotten.append)
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda index: 100 + index)
+    with peak_memory(torch.device("cuda")) as peak:
+        assert forgotten == [0, 1]
+    assert peak.bytes == 201
 
 
 def test_peaks_see_memory_that_was_given_back():
