@@ -70,7 +70,7 @@ class EncodedVideo:
     @property
     def step_frames(self) -> np.ndarray:
         """Which of the clip's frames stands for each step of ``tokens``: all, or the first of those joined to one."""
-        joined = max(1, self.clip.num_frames // self.layout.shape[0])
+        joined = -(-self.clip.num_frames // self.layout.shape[0])  # an odd last frame is a step by itself
         return np.arange(self.layout.shape[0]) * joined
 
     @property

@@ -99,8 +99,8 @@ def draw(clip: VideoClip, plan: MergePlan, overlay: Iterable[Overlay], out: Path
 
     from .overlay import render_strip, render_video
 
-    joined = clip.num_frames // plan.num_frames  # frames that the model joins to one step: the first of them is shown
-    frames, times = (each[::joined][: plan.num_frames] for each in (clip.frames, clip.times))
+    joined = -(-clip.num_frames // plan.num_frames)  # frames that the model joins to one step: the first is shown
+    frames, times = clip.frames[::joined], clip.times[::joined]
     if out.suffix.lower() == ".mp4":
         write_mp4(render_video(frames, plan, annotator(overlay), times=times), out, fps)
     else:

@@ -72,6 +72,8 @@ def test_the_prompt_is_that_of_the_processor(model_type, frames, size):
     assert whole[layout.length :].tolist() == tail.tolist()
     assert layout.shape == TINY[model_type].grid(frames, size)
     assert layout.index.tolist() == prompt.places.tolist()
+    joined = 2 if layout.shape[0] < frames else 1
+    assert encoded(model_type, frames, size).step_frames.tolist() == list(range(0, frames, joined))
 
 
 @pytest.mark.parametrize("frames, size", CLIPS)

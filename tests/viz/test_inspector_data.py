@@ -81,10 +81,11 @@ def test_even_grids_share_one_table(tmp_path):
     assert torch.equal(InspectorData.load(made.save(tmp_path)).tables.child_min_released, even.child_min)
 
 
-def test_frames_joined_in_pairs_show_the_first():
-    frames = pictures(8)
+@pytest.mark.parametrize("count", [7, 8])
+def test_frames_joined_in_pairs_show_the_first(count):
+    frames = pictures(count)
     frames[::2] //= 2
-    made = InspectorData.of(frames, np.arange(8) / 4, similarity_tables(tokens()))
+    made = InspectorData.of(frames, np.arange(count) / 4, similarity_tables(tokens()))
     assert made.times == (0, 0.5, 1, 1.5)
     assert len(set(made.files.stage)) == 1
 
@@ -93,6 +94,8 @@ def test_frames_joined_in_pairs_show_the_first():
     ("change", "message"),
     [
         ({"frames": pictures(3), "times": [0, 1, 2]}, "do not fit tables of 4 frames"),
+        ({"frames": pictures(5), "times": range(5)}, "5 frames do not fit tables of 4 frames"),
+        ({"frames": pictures(0), "times": []}, "0 frames do not fit"),
         ({"frames": pictures().astype(np.float32)}, "must be uint8"),
         ({"times": [0, 1]}, "as many times, got 2"),
         ({"needles": [{"label": "x"}]}, "a needle needs label"),

@@ -13,7 +13,8 @@ from sttm_core.comparison import MergeSettings
 from sttm_core.defaults import SHIPPED_MODEL
 from sttm_core.engine import VideoLLM
 from sttm_core.video import VideoClip, write_mp4
-from viz.__main__ import main
+from tests.viz.hand_plan import hand_plan, noise_frames
+from viz.__main__ import Overlay, draw, main
 from viz.overlay import HeatOverlay, Mixed, QuadtreeOverlay, render_strip
 
 FRAMES = 3
@@ -70,6 +71,15 @@ def test_a_contact_sheet_is_what_the_overlays_draw(
     clip = VideoClip.open(video, FRAMES)
     plan = MergeSettings(0.9, 0.8).plan(llm.encode(clip))
     wanted = render_strip(clip.frames, plan, Mixed([HeatOverlay(), QuadtreeOverlay()]), 2, times=clip.times)
+    assert np.array_equal(np.asarray(Image.open(out)), wanted)
+
+
+@pytest.mark.parametrize("count", [3, 4])
+def test_of_frames_that_a_model_joins_the_first_is_drawn(tmp_path: Path, count: int) -> None:
+    clip = VideoClip.from_frames(noise_frames(60, 80, count), np.arange(count) / 2)
+    out = tmp_path / "sheet.png"
+    draw(clip, hand_plan(), [Overlay.quadtree], out, 2, 2.0)  # a plan of two steps
+    wanted = render_strip(clip.frames[[0, 2]], hand_plan(), QuadtreeOverlay(), 2, times=[0.0, 1.0])
     assert np.array_equal(np.asarray(Image.open(out)), wanted)
 
 

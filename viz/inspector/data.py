@@ -68,8 +68,8 @@ class InspectorData:
         """Shrink and compress the frames and keep the tables.
 
         Args:
-            frames: uint8 ``[T, H, W, 3]`` RGB. Where a model joins n frames to one step (Qwen2-VL), T is n times the
-                tables' frames and the first of each n is shown.
+            frames: uint8 ``[T, H, W, 3]`` RGB. Where a model joins n frames to one step (Qwen2-VL), T is up to n times
+                the tables' frames and the first of each n is shown.
             times: ``[T]`` seconds.
             tables: the video's `SimilarityTables`, on any device.
             needles: known boxes, ``{"label": str, "frames": [first, last], "box": [y0, x0, y1, x1]}`` (frames from 0,
@@ -184,8 +184,8 @@ def _matching_frames(frames: np.ndarray, times: Sequence[float], steps: int) -> 
         raise ValueError(f"frames must be uint8 [T, H, W, 3], got {frames.dtype} {list(frames.shape)}.")
     if len(times) != len(frames):
         raise ValueError(f"{len(frames)} frames need as many times, got {len(times)}.")
-    joined, rest = divmod(len(frames), steps)
-    if rest or not joined:
+    joined = -(-len(frames) // steps)  # the last step may have fewer
+    if not joined or -(-len(frames) // joined) != steps:
         raise ValueError(f"{len(frames)} frames do not fit tables of {steps} frames; pass those that were encoded.")
     return frames[::joined], tuple(float(time) for time in list(times)[::joined])
 
