@@ -60,6 +60,9 @@ def train(
     pause_after: Annotated[
         float | None, typer.Option(help="Minutes after which this run saves and ends, to be resumed.")
     ] = None,
+    start: Annotated[
+        Path | None, typer.Option(help="Folder of an exported model whose weights to start from; the same at each run.")
+    ] = None,
     seed: Annotated[int, typer.Option(help="Seed of weights and clips.")] = 0,
     size: Annotated[str, typer.Option(help="default, or tiny to try the path on a CPU.")] = "default",
     footage: Annotated[Path | None, typer.Option(help="Real clips made by the command footage.")] = None,
@@ -67,12 +70,13 @@ def train(
     merging: Annotated[bool, typer.Option(help="Merge tokens in some steps (needs scipy), or only drop them.")] = True,
     device: Annotated[str, typer.Option(help="cuda, cpu, or auto.")] = "auto",
 ) -> None:
-    """Train from nothing by the clock; stop and resume at any time. On several GPUs: torchrun -m demo_model train."""
+    """Train by the clock, from nothing or --start; stop and resume at any time. On several GPUs: torchrun."""
     from demo_model.footage import load_footage
-    from demo_model.train import Trainer, TrainSettings, join_processes, tiny_settings
+    from demo_model.train import Trainer, TrainSettings, continued, join_processes, tiny_settings
 
     settings = {"minutes": minutes, "seed": seed, "workers": workers, "merging": merging}
     chosen = tiny_settings(max_steps=None, **settings) if _size(size) == "tiny" else TrainSettings(**settings)
+    chosen = continued(chosen, start) if start else chosen
     clips = load_footage(footage) if footage else None
     with join_processes(_device(device)) as place:
         trainer = Trainer(chosen, place, clips, typer.echo)
@@ -84,14 +88,16 @@ def train(
 def export(
     resume: Annotated[Path, typer.Option(help="Folder of the checkpoints.")],
     out: Annotated[Path, typer.Option(help="Folder for the model in Hugging Face format.")],
-    seed: Annotated[int, typer.Option(help="Seed that it was trained with.")] = 0,
-    size: Annotated[str, typer.Option(help="default or tiny, as trained.")] = "default",
+    facts: Annotated[Path | None, typer.Option(help="JSON to write with the facts of the training, for card.")] = None,
 ) -> None:
     """Write the newest checkpoint in Hugging Face format."""
-    from demo_model.export import export_checkpoint
-    from demo_model.model import DEFAULT_SIZE, TINY_SIZE
+    import json
 
-    export_checkpoint(resume, TINY_SIZE if _size(size) == "tiny" else DEFAULT_SIZE, seed, out)
+    from demo_model.export import export_checkpoint
+
+    made = export_checkpoint(resume, out)
+    if facts:
+        facts.write_text(json.dumps(made, indent=1) + "\n", encoding="utf-8")
     typer.echo(f"{sum(path.stat().st_size for path in out.iterdir()) / 1e6:.1f} MB in {out}")
 
 
@@ -121,7 +127,7 @@ def evaluate(
     footage: Annotated[Path | None, typer.Option(help="Real clips outside training, made by footage.")] = None,
     parts: Annotated[
         str, typer.Option(help="What to measure, with commas; the file keeps what it has.")
-    ] = "frames,paraphrases,typos,fonts,methods",
+    ] = "frames,paraphrases,typos,fonts,scenes,methods",
     device: Annotated[str, typer.Option(help="cuda, cpu, or auto.")] = "auto",
 ) -> None:
     """Exact answers on held-out clips with Wilson intervals, as JSON."""

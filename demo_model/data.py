@@ -46,8 +46,8 @@ class Batch:
 
     def to(self, device: torch.device | str) -> Batch:
         """The same on another device."""
-        moved = (part.to(device) for part in (self.sprites, self.labels, self.slots, self.cut))
-        return Batch(*moved, self.seed)
+        moved = (part.to(device) for part in (self.sprites, self.labels, self.slots))
+        return Batch(*moved, self.cut.to(device, non_blocking=True), self.seed)
 
 
 def make_batch(
@@ -122,9 +122,7 @@ def loader(batches: Batches, workers: int) -> DataLoader:
     return DataLoader(batches, batch_size=None, num_workers=workers, prefetch_factor=4 if workers else None)
 
 
-def draw_batch(
-    batch: Batch, frames: int, side: int, atlas: Atlas, footage: Footage | None = None
-) -> torch.Tensor:
+def draw_batch(batch: Batch, frames: int, side: int, atlas: Atlas, footage: Footage | None = None) -> torch.Tensor:
     """Draw the clips of a batch.
 
     Args:
@@ -142,7 +140,7 @@ def draw_batch(
     """
     device = atlas.fields.device
     generator = torch.Generator(device=device).manual_seed(batch.seed)
-    fields = _fields(generator, batch.labels.background.to(device), side)
+    fields = _fields(generator, batch.labels.background.to(device, non_blocking=True), side)
     motion = backgrounds.uniform(generator, len(fields)) * (backgrounds.uniform(generator, len(fields)) < 0.8)
     path = backgrounds.camera_path(generator, len(fields), frames, motion)
     clips = backgrounds.film(fields, path, side, side)
@@ -150,10 +148,11 @@ def draw_batch(
     if len(wanted):
         if footage is None:
             raise ValueError("A scene asks for real footage: pass --footage, or leave it out of the rules.")
-        wanted = wanted.to(device)
+        wanted = wanted.to(device, non_blocking=True)
         clips = clips.index_copy(0, wanted, backgrounds.footage_views(generator, footage, path[wanted], side))
     later = torch.arange(frames) >= batch.cut.cpu()[:, None]  # [B, T]
-    clips = torch.where(later.to(device)[..., None, None, None], clips.roll(1, 0), clips)
+    later = later.to(device, non_blocking=True)[..., None, None, None]
+    clips = torch.where(later, clips.roll(1, 0), clips)
     clips = backgrounds.flicker(generator, clips, 0.06)
     clips = draw_sprites(clips, batch.sprites, atlas)
     quality = 0.002 * 20 ** backgrounds.uniform(generator, len(clips))

@@ -12,26 +12,26 @@ import math
 from collections import defaultdict
 from collections.abc import Callable, Collection
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 from tokenizers import Tokenizer
-from transformers import LlavaOnevisionForConditionalGeneration
 
 from demo_model.atlas import load_atlas
 from demo_model.backgrounds import Footage
 from demo_model.data import draw_batch, make_batch
 from demo_model.manners import TYPOS, Manners
-from demo_model.model import Kept, Reduction, VideoModel
+from demo_model.model import Kept, Reduce, Reduction, VideoModel, load_video_model, weights_sha256
 from demo_model.questions import KINDS, SLOTS
 from demo_model.reduction import merged_to_budget, pooled_space, random_tokens, uniform_frames
 from demo_model.sequence import IGNORED
-from demo_model.stories import StoryRules
+from demo_model.stories import TRAINING_RULES, StoryRules
 from demo_model.vocabulary import BACKGROUNDS
 
 FRAMES_A_BATCH = {"cpu": 64, "cuda": 512}
 MEASURED_LAYER = 0  # where the table of methods reduces tokens, as sttm.json advises; their positions survive
-PARTS = ("frames", "paraphrases", "typos", "fonts", "methods")
+PARTS = ("frames", "paraphrases", "typos", "fonts", "scenes", "methods")
 KEEPS = (0.5, 0.3, 0.2, 0.15, 0.1, 0.05)
 
 
@@ -53,13 +53,6 @@ def score(correct: int, total: int) -> dict:
     """Counts, share and interval as they stand in the JSON."""
     low, high = wilson(correct, total)
     return {"correct": correct, "total": total, "accuracy": correct / total, "low": low, "high": high}
-
-
-def load_video_model(folder: Path, device: torch.device | str = "cpu") -> tuple[VideoModel, Tokenizer]:
-    """An exported model behind the forward for many slots, in float32."""
-    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-    model = LlavaOnevisionForConditionalGeneration.from_pretrained(folder, dtype=torch.float32)
-    return VideoModel(model, tokenizer).to(device).eval(), tokenizer
 
 
 def reductions(
@@ -87,10 +80,11 @@ def evaluate_rows(
     tokenizer: Tokenizer,
     frames: int,
     per_task: int,
-    rows: dict[str, Reduction | None],
+    rows: dict[str, Reduce | None],
     seed: int = 1,
     held_out_wordings: bool = False,
     held_out_fonts: bool = False,
+    rules: StoryRules | None = None,
     manners: Manners | None = None,
     footage: Footage | None = None,
     log: Callable[[str], None] | None = None,
@@ -104,6 +98,7 @@ def evaluate_rows(
         rows: by name which video tokens are left from ``MEASURED_LAYER`` on; None for all.
         seed: odd numbers only are drawn from, which training never uses.
         held_out_wordings, held_out_fonts: ask and draw in ways that training never met.
+        rules: of the scenes; those of the published figures by default.
         manners: how the questions are typed; as in training by default.
         footage: real clips behind a part of the scenes; without, all backgrounds are generated.
 
@@ -112,12 +107,12 @@ def evaluate_rows(
     """
     device, side = model.before.device, model.model.config.vision_config.image_size
     atlas, cpu_atlas = load_atlas(str(device)), load_atlas()
-    backgrounds = BACKGROUNDS if footage else StoryRules().backgrounds
-    rules = StoryRules(side=side, held_out=held_out_fonts, backgrounds=backgrounds)
+    rules = replace(rules or StoryRules(), side=side, held_out=held_out_fonts)
+    rules = replace(rules, backgrounds=BACKGROUNDS) if footage else rules
     clips = max(1, FRAMES_A_BATCH[device.type] // frames)
     wanted = [kind for kind in KINDS if frames >= 4 or kind not in ("motion", "when", "order")]
     asked, number = dict.fromkeys(wanted, 0), 0
-    tallies = {name: Tally(reduction) for name, reduction in rows.items()}
+    tallies = {name: Tally(reduce) for name, reduce in rows.items()}
     while missing := [kind for kind in wanted if asked[kind] < per_task]:
         seeds = held_out_seed(seed, number)
         batch = make_batch(seeds, clips, frames, rules, tokenizer, cpu_atlas, held_out_wordings, missing, manners)
@@ -128,7 +123,7 @@ def evaluate_rows(
             with half_precision(device):
                 patches = model.see(pictures)
                 for tally in tallies.values():
-                    logits = model.answer(patches, slots, tally.reduction, MEASURED_LAYER, survived=True).logits
+                    logits = model.answer(patches, slots, tally.reduction).logits
                     tally.count(batch.slots.kind, answered(logits, slots.labels, slots.slot, SLOTS).cpu(), chosen)
         number += 1
         if log and number % 20 == 0:
@@ -147,19 +142,19 @@ def _still_wanted(kinds: torch.Tensor, asked: dict[str, int], most: int) -> torc
 
 
 class Tally:
-    """Right answers and kept tokens of one row; ``reduction`` is that of the row, counting what it leaves."""
+    """Right answers and kept tokens of one row; its ``reduction`` counts what the row's ``reduce`` leaves."""
 
-    def __init__(self, reduction: Reduction | None) -> None:
-        self._reduction, self.left, self.all = reduction, 0, 0
+    def __init__(self, reduce: Reduce | None) -> None:
+        self._reduce, self.left, self.all = reduce, 0, 0
         self.right: dict[str, list[int]] = defaultdict(lambda: [0, 0])
 
     @property
     def reduction(self) -> Reduction | None:
         """None where all tokens are kept."""
-        return self._reduce if self._reduction else None
+        return Reduction(self._counted, MEASURED_LAYER, survived=True) if self._reduce else None
 
-    def _reduce(self, tokens: torch.Tensor) -> list[Kept]:
-        kept = self._reduction(tokens)
+    def _counted(self, tokens: torch.Tensor) -> list[Kept]:
+        kept = self._reduce(tokens)
         self.left += sum(len(clip.tokens) for clip in kept)
         self.all += tokens[..., 0].numel()
         return kept
@@ -219,7 +214,7 @@ def write_evaluation(
     if unknown := [part for part in parts if part not in PARTS]:
         raise ValueError(f"There is no part {unknown[0]!r}; there are {', '.join(PARTS)}.")
     model, tokenizer = load_video_model(folder, device)
-    report = _report_of(target, hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest())
+    report = _report_of(target, weights_sha256(folder))
     common = {"footage": footage, "log": log}
 
     def keep(result: dict, *names: str) -> None:
@@ -236,12 +231,13 @@ def write_evaluation(
         for count in frames:
             log(f"{count} frames")
             keep(measured(count), "frames", str(count))
-    manners = {
+    others = {
         "paraphrases": {"held_out_wordings": True},
         "typos": {"manners": TYPOS},
         "fonts": {"held_out_fonts": True},
+        "scenes": {"rules": TRAINING_RULES},
     }
-    for part, options in manners.items():
+    for part, options in others.items():
         if part in parts:
             log(part)
             keep(measured(**options), part)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from importlib.metadata import version
 from pathlib import Path
 
 import torch
+from tokenizers import Tokenizer
 from transformers import (
     GenerationConfig,
     LlavaOnevisionForConditionalGeneration,
@@ -17,8 +19,9 @@ from transformers import (
 
 from demo_model.checkpoint import load_checkpoint
 from demo_model.evaluate import MEASURED_LAYER
-from demo_model.model import ModelSize, VideoModel, config_of
-from demo_model.tokenizer import CHAT_TEMPLATE, END, IMAGE, PAD, SPECIAL, START, VIDEO, build_tokenizer
+from demo_model.model import MERGE_LAYER, ModelSize, VideoModel, config_of, new_model
+from demo_model.tokenizer import CHAT_TEMPLATE, END, IMAGE, PAD, SPECIAL, START, VIDEO
+from demo_model.train import REDUCED_FIRST, REDUCED_SHARE
 
 MAX_BYTES = 30 * 10**6
 MAX_NEW_TOKENS = 32
@@ -35,6 +38,13 @@ LIMITS = (
 RETRAIN = (
     "`torchrun --nproc-per-node 2 -m demo_model train --minutes 14 --resume DIR --footage FOOTAGE.pt`, then `export`,",
     "`evaluate` and `card`; see `demo_model/README.md`.",
+)
+DATA = (
+    "generated clips of up to 64 frames, drawn while training, see `demo_model/`: codes of 2-8 characters, digits and "
+    "words of 12-44 px in 19 fonts, coloured shapes that flash, move and repeat, near the middles of nine places or "
+    "anywhere, with a rim or, where they stand out, without; over gradients, noise, stripes and real footage "
+    "(`demo_model/FOOTAGE.md`) under a moving camera, with cuts, flicker and codec noise; questions in many wordings, "
+    "with typos and refusals"
 )
 ADVICE = {"merge_layer": MEASURED_LAYER, "position_rule": "survived"}  # read by sttm_core
 
@@ -93,21 +103,50 @@ def processor_of(size: ModelSize, tokenizer) -> LlavaOnevisionProcessor:
     )
 
 
-def export_checkpoint(checkpoint: Path, size: ModelSize, seed: int, folder: Path) -> None:
+def export_checkpoint(checkpoint: Path, folder: Path) -> dict[str, str]:
     """Write the newest checkpoint of a training in Hugging Face format.
+
+    Returns:
+        Facts about the training for ``write_card``.
 
     Raises:
         ValueError: there is no checkpoint.
     """
-    from demo_model.model import new_model
-
     state = load_checkpoint(checkpoint)
     if state is None:
         raise ValueError(f"There is no checkpoint in {checkpoint}; train first with --resume {checkpoint}.")
-    tokenizer = build_tokenizer(seed)
-    model = VideoModel(new_model(size, seed), tokenizer)
+    size, tokenizer = ModelSize(**state["size"]), Tokenizer.from_str(state["tokenizer"])
+    model = VideoModel(new_model(size), tokenizer)
     model.model.load_state_dict(state["model"])
     export_model(model, size, tokenizer, folder)
+    return facts_of(state, size, sum(p.numel() for p in model.parameters()), tokenizer.get_vocab_size())
+
+
+def facts_of(state: dict, size: ModelSize, parameters: int, entries: int) -> dict[str, str]:
+    """What the card says about a model and its training.
+
+    Args:
+        state: a checkpoint.
+        parameters: of the model.
+        entries: of the tokenizer.
+    """
+    patches, grid = size.picture // size.patch, size.grid
+    compute = f"{state['used'] / 60:.0f} minutes on {state['machine']}, {state['step']} steps, seed {state['seed']}"
+    start = {"Started from": f"the weights with SHA-256 `{state['start']}`"} if state["start"] else {}
+    dropped = "dropped at random (needles spared)" + (" or merged as STTM does" if state["merging"] else "")
+    return {
+        "Architecture": f"LLaVA-OneVision in Hugging Face format, {parameters / 1e6:.1f} M parameters, bfloat16: "
+        f"SigLIP tower ({size.vision_layers} layers, {size.vision_width} wide, {size.picture} px, patch {size.patch}: "
+        f"{patches}x{patches} patches pooled to {grid}x{grid} = {grid**2} tokens a frame), 2-layer projector, Qwen2 "
+        f"decoder ({size.layers} layers, {size.width} wide, {size.heads} heads, feed-forward {size.feed_forward}), "
+        f"tokenizer of {entries} entries: known words, all else spelt",
+        "Data": DATA,
+        **start,
+        "Compute": f"{compute}, torch {version('torch')}, transformers {version('transformers')}",
+        "Merging in training": f"in {REDUCED_SHARE:.0%} of the steps with 8 frames or more, tokens were {dropped}: "
+        f"{REDUCED_FIRST:.0%} of these before layer 0, positions kept, the others before layer {MERGE_LAYER}, "
+        "positions reassigned",
+    }
 
 
 def write_card(
@@ -143,7 +182,7 @@ def write_card(
 def _accuracy_lines(report: dict) -> list[str]:
     """A row a task, a column a set of clips; below, how many questions a task and where each column was measured."""
     columns = {f"{count} frames": result for count, result in report.get("frames", {}).items()}
-    names = {"paraphrases": "other wordings", "typos": "typos", "fonts": "other fonts"}
+    names = {"paraphrases": "other wordings", "typos": "typos", "fonts": "other fonts", "scenes": "anywhere, rimless"}
     columns |= {name: report[part] for part, name in names.items() if part in report}
     lines = [
         "",

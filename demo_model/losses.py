@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import nn
-from torch.nn.functional import adaptive_avg_pool2d, avg_pool2d, cosine_similarity, cross_entropy, mse_loss
+from torch.nn.functional import adaptive_avg_pool2d, cosine_similarity, cross_entropy, mse_loss
 
 from demo_model.model import Outputs
 from demo_model.sequence import IGNORED
@@ -15,7 +15,7 @@ from demo_model.targets import PATCH_CLASSES, QUARTERS, SCENE_CLASSES, TOKEN_CLA
 
 @dataclass(frozen=True)
 class LossWeights:
-    """Weights of the terms. The last four spread the cosines at the merge layer: without them all background is one.
+    """Weights of the terms. The last four spread the cosines of video tokens: without them all background is one.
 
     Attributes:
         answers: tokens of the answers.
@@ -23,10 +23,10 @@ class LossWeights:
             every video token, after the projector.
         scene: class of the background.
         tokens: running count and ordinal at two thirds of the decoder.
-        centring: share of the mean vector in the tokens at the merge layer.
+        centring: share of the mean vector in the tokens before decoder layer ``MERGE_LAYER``.
         picture: RGB of the four vision patches and (row, column) at every video token after the projector.
-        parents: cosines between 2 x 2 tokens and their mean at the merge layer, where they exceed ``PARENT_LIMIT``.
-        neighbours: cosines between tokens of one place in consecutive frames there, above ``NEIGHBOUR_LIMIT``.
+        parents: cosines there between 2 x 2 tokens and their mean, where the pictures are less alike; ``cosine_limit``.
+        neighbours: the same between tokens of one place in consecutive frames.
     """
 
     answers: float = 1.0
@@ -39,7 +39,8 @@ class LossWeights:
     neighbours: float = 0.5
 
 
-PARENT_LIMIT, NEIGHBOUR_LIMIT = 0.65, 0.85
+LOWEST_LIMIT = 0.45  # no published threshold lies below, so nothing is gained by cosines that do
+PARENT_SCALE, NEIGHBOUR_SCALE = 0.1, 0.04  # RGB distances at which the limits are 1/e; README.md says how chosen
 
 
 class AuxiliaryHeads(nn.Module):
@@ -68,14 +69,20 @@ def patch_losses(
         frames: [B, T, 3, H, W] in 0..1.
         targets: of ``token_targets``.
         background: [B] classes.
+
+    Returns:
+        Weighted losses by name; "neighbours" only where there are two frames.
     """
     quarters = {name: head(patches).unflatten(-1, (QUARTERS, -1)) for name, head in heads.patch.items()}
     dense = sum(dense_loss(logits, targets[name]) for name, logits in quarters.items())
     scene = cross_entropy(heads.scene(patches.mean(dim=(1, 2, 3))).float(), background)
     losses = {"patches": weights.patches * dense / len(heads.patch), "scene": weights.scene * scene}
-    if weights.picture:
-        wanted = pictures(frames, patches.shape[2])
-        losses["picture"] = weights.picture * 10 * mse_loss(heads.picture(patches).float(), wanted)
+    wanted = pictures(frames, patches.shape[2])
+    losses["picture"] = weights.picture * 10 * mse_loss(heads.picture(patches).float(), wanted)
+    colours = wanted[..., : 3 * QUARTERS]
+    losses["parents"] = weights.parents * parent_excess(patches, colours)
+    if patches.shape[1] > 1:
+        losses["neighbours"] = weights.neighbours * neighbour_excess(patches, colours)
     return losses
 
 
@@ -86,14 +93,11 @@ def answer_losses(
     targets: dict[str, torch.Tensor],
     weights: LossWeights,
 ) -> dict[str, torch.Tensor]:
-    """Losses of the decoder: answers [B, S], tokens at two thirds, geometry at the merge layer."""
+    """Losses of the decoder: answers [B, S], and where all tokens are there, centring and tokens at two thirds."""
     logits = outputs.logits.flatten(0, 1).float()
     losses = {"answers": weights.answers * cross_entropy(logits, labels.flatten(), ignore_index=IGNORED)}
-    losses["centring"] = weights.centring * common_share(outputs.at_merge)
-    if weights.parents:
-        losses["parents"] = weights.parents * parent_excess(outputs.at_merge)
-    if weights.neighbours:
-        losses["neighbours"] = weights.neighbours * neighbour_excess(outputs.at_merge)
+    if outputs.at_merge is not None:
+        losses["centring"] = weights.centring * common_share(outputs.at_merge)
     if outputs.late is not None:
         dense = sum(dense_loss(head(outputs.late), targets[name]) for name, head in heads.token.items())
         losses["tokens"] = weights.tokens * dense / len(heads.token)
@@ -128,15 +132,39 @@ def common_share(tokens: torch.Tensor) -> torch.Tensor:
     return flat.mean(0).square().sum() / flat.square().sum(-1).mean().clamp(min=1e-6)
 
 
-def parent_excess(tokens: torch.Tensor, limit: float = PARENT_LIMIT) -> torch.Tensor:
-    """Mean square by which the cosine of a token and the mean of its 2 x 2 block exceeds ``limit``; [B, T, G, G, D]."""
-    planes = tokens.flatten(0, 1).movedim(-1, 1).float()  # [n, D, G, G]
-    even = planes[..., : planes.shape[-2] // 2 * 2, : planes.shape[-1] // 2 * 2]
-    parents = avg_pool2d(even, 2).repeat_interleave(2, dim=-1).repeat_interleave(2, dim=-2)
-    return (cosine_similarity(even, parents, dim=1) - limit).clamp(min=0).square().mean()
+def cosine_limit(one: torch.Tensor, two: torch.Tensor, scale: float) -> torch.Tensor:
+    """How alike two tokens may be: max(``LOWEST_LIMIT``, exp(-distance / scale)), 1 where their pictures are equal.
+
+    Args:
+        one, two: [..., C] colours of what they show; their distance is the root of the mean square over C.
+    """
+    distance = (one - two).square().mean(-1).sqrt()
+    return torch.exp(-distance / scale).clamp(min=LOWEST_LIMIT)
 
 
-def neighbour_excess(tokens: torch.Tensor, limit: float = NEIGHBOUR_LIMIT) -> torch.Tensor:
-    """Mean square by which the cosine of a token and that of its place in the next frame exceeds ``limit``."""
-    earlier, later = tokens[:, :-1].float(), tokens[:, 1:].float()
-    return (cosine_similarity(earlier, later, dim=-1) - limit).clamp(min=0).square().mean()
+def parent_excess(tokens: torch.Tensor, colours: torch.Tensor) -> torch.Tensor:
+    """Mean square by which cosines of tokens and the mean of their 2 x 2 block exceed what their colours allow.
+
+    Args:
+        tokens: [B, T, G, G, D].
+        colours: [B, T, G, G, C].
+    """
+    (token, parent), (own, shared) = _blocks(tokens.float()), _blocks(colours)
+    return _excess(cosine_similarity(token, parent, dim=-1), cosine_limit(own, shared, PARENT_SCALE))
+
+
+def neighbour_excess(tokens: torch.Tensor, colours: torch.Tensor) -> torch.Tensor:
+    """The same of each token and that of its place in the next frame; T must be 2 or more."""
+    cosines = cosine_similarity(tokens[:, :-1].float(), tokens[:, 1:].float(), dim=-1)
+    return _excess(cosines, cosine_limit(colours[:, :-1], colours[:, 1:], NEIGHBOUR_SCALE))
+
+
+def _excess(cosines: torch.Tensor, limits: torch.Tensor) -> torch.Tensor:
+    return (cosines - limits).clamp(min=0).square().mean()
+
+
+def _blocks(planes: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """[B, T, g, 2, g, 2, D] and its means [B, T, g, 1, g, 1, D]; an odd last row or column is left out."""
+    even = planes.shape[2] // 2 * 2
+    blocks = planes[:, :, :even, :even].unflatten(3, (-1, 2)).unflatten(2, (-1, 2))
+    return blocks, blocks.mean(dim=(3, 5), keepdim=True)

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from hashlib import sha256
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -19,7 +21,7 @@ from transformers.modeling_utils import AttentionInterface
 from demo_model.sequence import PackedSlots, slot_mask
 from demo_model.tokenizer import AFTER_VIDEO, BEFORE_VIDEO, END, IMAGE, PAD, SPECIAL, VIDEO, VOCABULARY
 
-MERGE_LAYER = 2
+MERGE_LAYER = 2  # tokens before it are centred, and some of training's reductions take place there
 SLOT_ATTENTION = "sttm_slots"
 
 
@@ -85,6 +87,22 @@ def config_of(size: ModelSize) -> LlavaOnevisionConfig:
     )
 
 
+def size_of(config: LlavaOnevisionConfig) -> ModelSize:
+    """The size whose ``config_of`` it is."""
+    vision, text = config.vision_config, config.text_config
+    return ModelSize(
+        picture=vision.image_size,
+        patch=vision.patch_size,
+        vision_width=vision.hidden_size,
+        vision_layers=vision.num_hidden_layers,
+        vision_heads=vision.num_attention_heads,
+        width=text.hidden_size,
+        layers=text.num_hidden_layers,
+        heads=text.num_attention_heads,
+        feed_forward=text.intermediate_size,
+    )
+
+
 def new_model(size: ModelSize, seed: int = 0) -> LlavaOnevisionForConditionalGeneration:
     """Fresh random weights in float32."""
     torch.manual_seed(seed)
@@ -144,7 +162,22 @@ class Kept(NamedTuple):
     places: torch.Tensor
 
 
-Reduction = Callable[[torch.Tensor], list[Kept]]  # [B, T, G, G, D] -> one for each clip
+Reduce = Callable[[torch.Tensor], list[Kept]]  # [B, T, G, G, D] -> one for each clip
+
+
+@dataclass(frozen=True)
+class Reduction:
+    """Fewer video tokens in the later layers.
+
+    Attributes:
+        reduce: what is left of each clip.
+        layer: of the decoder, before which it takes place.
+        survived: tokens keep their positions, and so do the slots; else positions are reassigned.
+    """
+
+    reduce: Reduce
+    layer: int = MERGE_LAYER
+    survived: bool = False
 
 
 @dataclass(frozen=True)
@@ -154,13 +187,13 @@ class Outputs:
     Attributes:
         logits: [B, S, vocabulary] at the slots' tokens.
         patches: [B, T, G, G, D] video tokens after the projector.
-        at_merge: [B, T, G, G, D] video tokens before the merge layer.
-        late: [B, T, G, G, D] video tokens at two thirds of the decoder, None where tokens were reduced.
+        at_merge: [B, T, G, G, D] video tokens before ``MERGE_LAYER``, None where fewer were left already.
+        late: [B, T, G, G, D] video tokens at two thirds of the decoder, None where fewer were left.
     """
 
     logits: torch.Tensor
     patches: torch.Tensor
-    at_merge: torch.Tensor
+    at_merge: torch.Tensor | None
     late: torch.Tensor | None
 
 
@@ -218,37 +251,17 @@ class VideoModel(nn.Module):
         pooled = hidden.unflatten(1, (grid, 2, grid, 2)).mean(dim=(2, 4))  # [n, G, G, D]
         return pooled.unflatten(0, frames.shape[:2])
 
-    def forward(
-        self,
-        frames: torch.Tensor,
-        slots: PackedSlots,
-        reduction: Reduction | None = None,
-        merge_layer: int = MERGE_LAYER,
-        survived: bool = False,
-    ) -> Outputs:
-        """Answer all slots of all clips: ``see`` and ``answer``.
+    def forward(self, frames: torch.Tensor, slots: PackedSlots, reduction: Reduction | None = None) -> Outputs:
+        """``see`` frames [B, T, 3, H, W] in 0..1 and ``answer``."""
+        return self.answer(self.see(frames), slots, reduction)
 
-        Args:
-            frames: [B, T, 3, H, W] in 0..1.
-            slots, reduction, merge_layer, survived: see ``answer``.
-        """
-        return self.answer(self.see(frames), slots, reduction, merge_layer, survived)
-
-    def answer(
-        self,
-        patches: torch.Tensor,
-        slots: PackedSlots,
-        reduction: Reduction | None = None,
-        merge_layer: int = MERGE_LAYER,
-        survived: bool = False,
-    ) -> Outputs:
+    def answer(self, patches: torch.Tensor, slots: PackedSlots, reduction: Reduction | None = None) -> Outputs:
         """Answer all slots of all clips that were seen.
 
         Args:
             patches: [B, T, G, G, D] of ``see``.
             slots: packed questions and answers.
-            reduction: leaves fewer video tokens from ``merge_layer`` on.
-            survived: tokens keep their positions, and so do the slots; else positions are reassigned.
+            reduction: leaves fewer video tokens.
         """
         core = self.model.model.language_model
         batch, count = len(patches), patches[0, ..., 0].numel()
@@ -259,22 +272,19 @@ class VideoModel(nn.Module):
         prefix = join_prefix(texts[0], [clip.flatten(0, 2) for clip in patches], texts[1])
         hidden = torch.cat([prefix.hidden, embed(slots.ids).to(prefix.hidden.dtype)], dim=1)
         mask, rotary = self._layout(prefix, slots, hidden)
-        head, late_layer, late = len(self.before), len(self.layers) * 2 // 3, None
-        layers = self.layers
-        if reduction is not None:  # their lengths vary, and each would be compiled anew
-            layers = self.layers[:merge_layer] + self.plain_layers[merge_layer:]
+        head, last = len(self.before), reduction.layer if reduction else len(self.layers)  # last layer to meet all
+        layers = self.layers[:last] + self.plain_layers[last:]  # reduced lengths vary: each would be compiled anew
+        whole: dict[int, torch.Tensor] = {}  # video tokens before some layers
         for number, layer in enumerate(layers):
-            if number == merge_layer:
-                at_merge = hidden[:, head : head + count].reshape(patches.shape)
-                if reduction is not None:
-                    prefix = _reduced(hidden, prefix, reduction(at_merge), head, count, survived)
-                    hidden = torch.cat([prefix.hidden, hidden[:, -slots.ids.shape[1] :]], dim=1)
-                    mask, rotary = self._layout(prefix, slots, hidden)
-            if number == late_layer and reduction is None:
-                late = hidden[:, head : head + count].reshape(patches.shape)
+            if number <= last and number in (MERGE_LAYER, last, len(layers) * 2 // 3):
+                whole[number] = hidden[:, head : head + count].reshape(patches.shape)
+            if number == last:
+                prefix = _reduced(hidden, prefix, reduction.reduce(whole[last]), head, count, reduction.survived)
+                hidden = torch.cat([prefix.hidden, hidden[:, -slots.ids.shape[1] :]], dim=1)
+                mask, rotary = self._layout(prefix, slots, hidden)
             hidden = layer(hidden, attention_mask=mask, position_embeddings=rotary)
         answers = core.norm(hidden[:, -slots.ids.shape[1] :])
-        return Outputs(self.model.lm_head(answers), patches, at_merge, late)
+        return Outputs(self.model.lm_head(answers), patches, whole.get(MERGE_LAYER), whole.get(len(layers) * 2 // 3))
 
     def _layout(self, prefix: Prefix, slots: PackedSlots, hidden: torch.Tensor):
         """Mask of the slots, and rotary embeddings (cos, sin) of prefix and slots."""
@@ -282,6 +292,20 @@ class VideoModel(nn.Module):
         positions = torch.cat([prefix.positions, prefix.ends[:, None] + slots.offset], dim=1)
         rotary = self.model.model.language_model.rotary_emb(hidden, positions)
         return slot_mask(slots.slot, size, prefix.lengths), rotary
+
+
+def load_video_model(
+    folder: Path, device: torch.device | str = "cpu", compile_layers: bool = False
+) -> tuple[VideoModel, Tokenizer]:
+    """An exported model behind the forward for many slots, in float32, and its tokenizer."""
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    model = LlavaOnevisionForConditionalGeneration.from_pretrained(folder, dtype=torch.float32)
+    return VideoModel(model, tokenizer, compile_layers).to(device).eval(), tokenizer
+
+
+def weights_sha256(folder: Path) -> str:
+    """Names the weights of an exported model."""
+    return sha256((folder / "model.safetensors").read_bytes()).hexdigest()
 
 
 def join_prefix(before: torch.Tensor, video: list[torch.Tensor], after: torch.Tensor, multiple: int = 1) -> Prefix:
@@ -292,16 +316,14 @@ def join_prefix(before: torch.Tensor, video: list[torch.Tensor], after: torch.Te
         video: for each clip [N_b, D].
     """
     rows = [torch.cat([before[b], tokens, after[b].to(tokens.dtype)]) for b, tokens in enumerate(video)]
-    lengths = torch.tensor([len(row) for row in rows], device=before.device)
+    lengths = torch.tensor([len(row) for row in rows]).to(before.device, non_blocking=True)
     size = -(-max(len(row) for row in rows) // multiple) * multiple
     padded = [nn.functional.pad(row, (0, 0, 0, size - len(row))) for row in rows]
     positions = torch.arange(size, device=before.device).expand(len(rows), -1)
     return Prefix(torch.stack(padded), lengths, positions, lengths)
 
 
-def _reduced(
-    hidden: torch.Tensor, prefix: Prefix, video: list[Kept], head: int, count: int, survived: bool
-) -> Prefix:
+def _reduced(hidden: torch.Tensor, prefix: Prefix, video: list[Kept], head: int, count: int, survived: bool) -> Prefix:
     """The prefix with other video tokens; padded to multiples of 128, so that attention meets few shapes."""
     tail = hidden[:, head + count : prefix.hidden.shape[1]]
     short = join_prefix(hidden[:, :head], [kept.tokens for kept in video], tail, multiple=128)

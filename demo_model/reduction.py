@@ -74,7 +74,8 @@ def merged(keep: float, rules: str = "paper", steps: int = 10) -> Callable:
     def reduce(tokens: torch.Tensor) -> list[Kept]:
         batch, frames = tokens.shape[:2]
         joined = tokens.flatten(0, 1)  # [B*T, G, G, D]: one long video
-        tables = similarity_tables(joined.detach().float(), Quadtree(*tokens.shape[2:4], 1))
+        with torch.autocast(tokens.device.type, enabled=False):  # cosines near 1 need all digits
+            tables = similarity_tables(joined.detach().float(), Quadtree(*tokens.shape[2:4], 1))
         plan = plan_at_retention(_apart(tables, frames), keep, rules, steps)
         sizes = torch.bincount(plan.boxes[:, 0] // frames, minlength=batch).tolist()
         places = _places(plan) % tokens[0, ..., 0].numel()
@@ -90,7 +91,8 @@ def merged_to_budget(keep: float, rules: str = "paper", prefer: str = "temporal"
     def reduce(tokens: torch.Tensor) -> list[Kept]:
         kept = []
         for clip in tokens:
-            tables = similarity_tables(clip.detach().float(), Quadtree(*clip.shape[1:3], 1))
+            with torch.autocast(tokens.device.type, enabled=False):
+                tables = similarity_tables(clip.detach().float(), Quadtree(*clip.shape[1:3], 1))
             found = thresholds_for_retention(tables, keep, prefer=prefer, rules=rules)
             plan = tables.plan(found.tau_spatial, found.tau_temporal, rules)
             kept.append(Kept(plan.apply(clip).tokens, _places(plan)))

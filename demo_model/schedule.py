@@ -7,6 +7,8 @@ from dataclasses import dataclass
 WARMUP_STEPS = 60
 CONSTANT_UNTIL = 0.38
 FINAL_RATE = 0.02
+HEADS_STEPS = 100  # steps of a continued run in which the fresh auxiliary heads learn alone
+CONTINUED_PEAK = 0.5  # of the rates of a run from nothing
 
 
 @dataclass(frozen=True)
@@ -30,8 +32,8 @@ STAGES = (
     Stage("single frames", 0.12, ((1, 512),), answers=False),
     Stage("4 frames", 0.22, ((4, 128),)),
     Stage("4, 8, 16 frames", 0.28, ((4, 128), (8, 64), (16, 32))),
-    Stage("8 to 64 frames", 0.38, ((16, 32), (8, 64), (32, 16), (16, 32), (64, 8))),
-)  # always 512 frames a step, so that the vision tower compiles once
+    Stage("8 to 64 frames", 0.38, ((16, 32), (64, 8), (8, 64), (64, 8), (32, 16))),
+)  # always 512 frames a step, so that the vision tower compiles once; a continued run has the last stage alone
 
 TINY_STAGES = (
     Stage("single frames", 0.3, ((1, 4),), answers=False),
@@ -48,8 +50,8 @@ def stage_at(stages: tuple[Stage, ...], part: float) -> Stage:
     return stages[-1]
 
 
-def rate_at(part: float, step: int) -> float:
-    """Factor on the learning rates: warm-up by steps, constant, then linear by time down to ``FINAL_RATE``."""
+def rate_at(part: float, step: int, peak: float = 1.0) -> float:
+    """Factor on the learning rates: warm-up by steps, constant at ``peak``, then linear by time to ``FINAL_RATE``."""
     warm = min(1.0, (step + 1) / WARMUP_STEPS)
     falling = (1 - part) / (1 - CONSTANT_UNTIL)
-    return warm * max(FINAL_RATE, min(1.0, falling))
+    return peak * warm * max(FINAL_RATE, min(1.0, falling))

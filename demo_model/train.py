@@ -1,4 +1,4 @@
-"""Trains the demo model from nothing, by the clock, and can be stopped and resumed at any time.
+"""Trains the demo model by the clock, from nothing or from an exported model; can be stopped and resumed at any time.
 
 Needs torch, transformers and tokenizers, and scipy for real merging: no video decoder, no interface. Several GPUs train
 together when `torchrun` starts one process for each: every process draws its own clips, the gradients are averaged.
@@ -25,20 +25,33 @@ from demo_model.backgrounds import Footage
 from demo_model.checkpoint import load_checkpoint, save_checkpoint
 from demo_model.data import Batch, Batches, draw_batch, loader
 from demo_model.losses import AuxiliaryHeads, LossWeights, answer_losses, patch_losses
-from demo_model.model import DEFAULT_SIZE, TINY_SIZE, ModelSize, VideoModel, new_model
+from demo_model.model import (
+    DEFAULT_SIZE,
+    MERGE_LAYER,
+    TINY_SIZE,
+    ModelSize,
+    Outputs,
+    Reduction,
+    VideoModel,
+    load_video_model,
+    new_model,
+    size_of,
+    weights_sha256,
+)
 from demo_model.muon import StackedMuon
 from demo_model.reduction import merged, random_tokens
-from demo_model.schedule import STAGES, TINY_STAGES, Stage, rate_at, stage_at
-from demo_model.stories import StoryRules
+from demo_model.schedule import CONTINUED_PEAK, HEADS_STEPS, STAGES, TINY_STAGES, Stage, rate_at, stage_at
+from demo_model.stories import TRAINING_RULES, StoryRules
 from demo_model.targets import token_targets
 from demo_model.tokenizer import build_tokenizer
 from demo_model.vocabulary import BACKGROUNDS
 
 MUON_RATE, ADAM_RATE = 0.02, 1.5e-3
 CLIP = 1.0
-REDUCED_SHARE = 0.35  # of the steps with many frames
+REDUCED_SHARE = 0.45  # of the steps with many frames
+REDUCED_FIRST = 0.75  # of these before layer 0 and with surviving positions, as the model is used
 REDUCED_FRAMES = (8, 16, 32, 64)  # frames at which tokens are dropped or merged
-REDUCED_KEEPS = (0.1, 0.2, 0.3, 0.5)
+REDUCED_KEEPS = (0.05, 0.1, 0.2, 0.3, 0.5)
 CLOCK_STEPS = 10  # between looks at the clock, which several processes share
 
 
@@ -48,6 +61,9 @@ class TrainSettings:
 
     Attributes:
         minutes: time to train in all, over all resumed runs.
+        start: folder of an exported model whose weights to start from; None for random ones.
+        heads_steps: first steps in which the auxiliary heads learn alone.
+        peak: of the learning rates, over those of a run from nothing.
         seed: of weights, scenes and augmentation.
         size, stages, rules, weights: see their classes.
         reduced_frames: clips of these lengths meet token dropping and merging.
@@ -58,10 +74,13 @@ class TrainSettings:
     """
 
     minutes: float = 9.0
+    start: Path | None = None
+    heads_steps: int = 0
+    peak: float = 1.0
     seed: int = 0
     size: ModelSize = DEFAULT_SIZE
     stages: tuple[Stage, ...] = STAGES
-    rules: StoryRules = field(default_factory=StoryRules)
+    rules: StoryRules = TRAINING_RULES
     weights: LossWeights = field(default_factory=LossWeights)
     reduced_frames: tuple[int, ...] = REDUCED_FRAMES
     merging: bool = True
@@ -77,11 +96,17 @@ def tiny_settings(**changes) -> TrainSettings:
         minutes=0.1,
         size=size,
         stages=TINY_STAGES,
-        rules=StoryRules(side=size.picture),
+        rules=replace(TRAINING_RULES, side=size.picture),
         reduced_frames=(2, 4),
         max_steps=6,
     )
     return replace(tiny, **changes)
+
+
+def continued(settings: TrainSettings, start: Path, **changes) -> TrainSettings:
+    """Settings of a run that goes on from an exported model: its last stage alone, after a warm-up of the heads."""
+    defaults = {"stages": settings.stages[-1:], "heads_steps": HEADS_STEPS, "peak": CONTINUED_PEAK}
+    return replace(settings, start=start, **(defaults | changes))
 
 
 class Trainer:
@@ -92,6 +117,9 @@ class Trainer:
         device: where.
         footage: real clips [F, 3, h, w] uint8 of one size for the backgrounds; none by default.
         log: called with a line of progress.
+
+    Raises:
+        ValueError: the model to start from is of another size.
     """
 
     def __init__(
@@ -109,9 +137,9 @@ class Trainer:
         if self.footage:
             settings = replace(settings, rules=replace(settings.rules, backgrounds=BACKGROUNDS))
         self.settings = settings
-        self.tokenizer: Tokenizer = build_tokenizer(settings.seed)
         on_gpu = self.device.type == "cuda"
-        self.model = VideoModel(new_model(settings.size, settings.seed), self.tokenizer, compile_layers=on_gpu)
+        self.started_from = weights_sha256(settings.start) if settings.start else None
+        self.model, self.tokenizer = first_model(settings, compile_layers=on_gpu)
         self.heads = AuxiliaryHeads(settings.size.width)
         self.model.to(self.device)
         self.heads.to(self.device)
@@ -164,7 +192,8 @@ class Trainer:
 
     def train_step(self, batch: Batch, stage: Stage) -> dict[str, torch.Tensor]:
         """One step on one batch; returns the weighted losses by name."""
-        factor = rate_at(self.part, self.step)
+        settings = self.settings
+        factor = 1.0 if self.heads_alone else rate_at(self.part, self.step - settings.heads_steps, settings.peak)
         for optimizer, rate in zip(self.optimizers, (MUON_RATE, ADAM_RATE), strict=True):
             for group in optimizer.param_groups:
                 group["lr"] = rate * factor
@@ -179,6 +208,11 @@ class Trainer:
         self.step += 1
         return {name: loss.detach() for name, loss in losses.items()}
 
+    @property
+    def heads_alone(self) -> bool:
+        """Whether the model is left as it is in this step."""
+        return self.step < self.settings.heads_steps
+
     def losses(self, batch: Batch, stage: Stage) -> dict[str, torch.Tensor]:
         """Weighted losses of a batch, by name."""
         settings = self.settings
@@ -192,18 +226,24 @@ class Trainer:
                 patches = self.model.see(clips)
                 return patch_losses(self.heads, patches, clips, targets, batch.labels.background, settings.weights)
             outputs = self.model(clips, batch.slots, self.reduction(frames, targets["ordinal"] > 0))
+            outputs = detached(outputs) if self.heads_alone else outputs
             seen = patch_losses(self.heads, outputs.patches, clips, targets, batch.labels.background, settings.weights)
             return seen | answer_losses(self.heads, outputs, batch.slots.labels, targets, settings.weights)
 
-    def reduction(self, frames: int, needles: torch.Tensor) -> Callable | None:
+    def reduction(self, frames: int, needles: torch.Tensor) -> Reduction | None:
         """Random dropping, real merging or neither at this step."""
+        if self.heads_alone:
+            return None
         rng = random.Random(f"{self.settings.seed}/reduction/{self.step}")
         if frames not in self.settings.reduced_frames or rng.random() >= REDUCED_SHARE:
             return None
         if not self.settings.merging or rng.random() < 0.5:
             generator = torch.Generator(device=self.device).manual_seed(rng.getrandbits(40))
-            return random_tokens(0.3, generator, needles)
-        return merged(rng.choice(REDUCED_KEEPS), steps=6)
+            reduce = random_tokens(0.3, generator, needles)
+        else:
+            reduce = merged(rng.choice(REDUCED_KEEPS), steps=6)
+        first = rng.random() < REDUCED_FIRST
+        return Reduction(reduce, 0 if first else MERGE_LAYER, survived=first)
 
     def progress(self, stage: Stage, losses: dict[str, torch.Tensor]) -> str:
         """Step, stage, losses, speed and the time left."""
@@ -227,6 +267,12 @@ class Trainer:
             "step": self.step,
             "used": self.used,
             "settings": self.fingerprint(),
+            "size": asdict(self.settings.size),
+            "tokenizer": self.tokenizer.to_str(),
+            "start": self.started_from,
+            "seed": self.settings.seed,
+            "merging": self.settings.merging,
+            "machine": machine_name(self.device, self.ranks),
             "model": self.model.model.state_dict(),
             "heads": self.heads.state_dict(),
             "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
@@ -239,7 +285,9 @@ class Trainer:
         if state is None:
             return
         if state["settings"] != self.fingerprint():
-            raise ValueError(f"The checkpoint in {folder} was made with another seed or size; choose another folder.")
+            raise ValueError(
+                f"The checkpoint in {folder} was made with another seed, size or start; choose another folder."
+            )
         self.model.model.load_state_dict(state["model"])
         self.heads.load_state_dict(state["heads"])
         for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
@@ -249,7 +297,34 @@ class Trainer:
 
     def fingerprint(self) -> str:
         """What must agree between a checkpoint and the run that resumes it."""
-        return repr((self.settings.seed, asdict(self.settings.size)))
+        return repr((self.settings.seed, asdict(self.settings.size), self.started_from))
+
+
+def first_model(settings: TrainSettings, compile_layers: bool) -> tuple[VideoModel, Tokenizer]:
+    """The model before its first step: random weights, or those to start from with their tokenizer.
+
+    Raises:
+        ValueError: these are of another size.
+    """
+    if settings.start is None:
+        tokenizer = build_tokenizer(settings.seed)
+        return VideoModel(new_model(settings.size, settings.seed), tokenizer, compile_layers), tokenizer
+    torch.manual_seed(settings.seed)  # all processes draw the same heads next, as they do after `new_model`
+    model, tokenizer = load_video_model(settings.start, compile_layers=compile_layers)
+    if (size := size_of(model.model.config)) != settings.size:
+        raise ValueError(f"The model in {settings.start} is of {size}; start from one of {settings.size}.")
+    return model.train(), tokenizer
+
+
+def detached(outputs: Outputs) -> Outputs:
+    """The same outputs, from which no gradient flows into the model."""
+    tensors = {name: value.detach() for name, value in vars(outputs).items() if value is not None}
+    return replace(outputs, **tensors)
+
+
+def machine_name(device: torch.device, ranks: int) -> str:
+    """For the model's card: how many of which device."""
+    return f"{ranks} x {torch.cuda.get_device_name(device) if device.type == 'cuda' else 'CPU'}"
 
 
 @contextmanager

@@ -7,6 +7,7 @@ import json
 import math
 import re
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -28,14 +29,22 @@ from demo_model.evaluate import (
     wilson,
     write_evaluation,
 )
-from demo_model.export import export_model, write_card
-from demo_model.losses import common_share, dense_loss, neighbour_excess, parent_excess
-from demo_model.model import TINY_SIZE
+from demo_model.export import export_checkpoint, export_model, write_card
+from demo_model.losses import (
+    LOWEST_LIMIT,
+    NEIGHBOUR_SCALE,
+    PARENT_SCALE,
+    common_share,
+    dense_loss,
+    neighbour_excess,
+    parent_excess,
+)
+from demo_model.model import DEFAULT_SIZE, MERGE_LAYER, TINY_SIZE, Reduction, config_of, size_of, weights_sha256
 from demo_model.questions import Slot
 from demo_model.reduction import merged, merged_to_budget, pooled_space, random_tokens, uniform_frames
-from demo_model.schedule import STAGES, rate_at, stage_at
+from demo_model.schedule import CONTINUED_PEAK, STAGES, rate_at, stage_at
 from demo_model.sequence import IGNORED, pack_slots, slot_ids, slot_mask
-from demo_model.train import Trainer, average_gradients, tiny_settings
+from demo_model.train import Trainer, TrainSettings, average_gradients, continued, tiny_settings
 from sttm_core import thresholds_for_retention
 from sttm_core.engine import VideoLLM
 from sttm_core.video import VideoClip
@@ -140,9 +149,39 @@ def test_a_paused_run_is_resumed(tmp_path):
     assert again.step == trainer.step + 1 and lines[0].startswith(f"resumed at step {trainer.step}")
 
 
-def test_a_checkpoint_of_another_seed_is_refused(trained):
-    with pytest.raises(ValueError, match="another seed or size"):
-        Trainer(tiny_settings(seed=3), log=lambda line: None).run(trained[1])
+def test_a_checkpoint_of_another_seed_or_start_is_refused(trained, exported):
+    for settings in (tiny_settings(seed=3), continued(tiny_settings(), exported)):
+        with pytest.raises(ValueError, match="another seed, size or start"):
+            Trainer(settings, log=lambda line: None).run(trained[1])
+
+
+def test_a_continued_run_starts_from_the_exported_weights_and_moves_its_heads_first(trained, exported, tmp_path):
+    settings = continued(tiny_settings(max_steps=2), exported, heads_steps=2)
+    trainer = Trainer(settings, log=lambda line: None)
+    fresh = {name: value.clone() for name, value in trainer.heads.state_dict().items()}
+    trainer.run(tmp_path)
+    before, after = trained[0].model.model.state_dict(), trainer.model.model.state_dict()
+    assert all(torch.equal(after[name], value) for name, value in before.items())
+    still = [name for name, value in trainer.heads.state_dict().items() if torch.equal(fresh[name], value)]
+    assert still == [] and trainer.tokenizer.get_vocab() == trained[0].tokenizer.get_vocab()
+
+    lines: list[str] = []
+    again = Trainer(replace(settings, max_steps=4), log=lines.append)
+    again.run(tmp_path)
+    assert again.step == 4 and lines[0].startswith("resumed at step 2")
+    after = again.model.model.state_dict()
+    still = [name for name, value in before.items() if torch.equal(after[name], value)]
+    assert [name for name in still if "post_layernorm" not in name] == []
+    facts = export_checkpoint(tmp_path, tmp_path / "model")
+    assert weights_sha256(exported) in facts["Started from"] and "4 steps" in facts["Compute"]
+    assert weights_sha256(tmp_path / "model") != weights_sha256(exported)
+    assert (tmp_path / "model" / "tokenizer.json").read_bytes() == (exported / "tokenizer.json").read_bytes()
+
+
+def test_a_start_of_another_size_is_refused(exported):
+    assert size_of(config_of(DEFAULT_SIZE)) == DEFAULT_SIZE
+    with pytest.raises(ValueError, match="picture=128"):
+        Trainer(continued(TrainSettings(), exported), log=lambda line: None)
 
 
 def test_checkpoints_come_in_small_files_and_damage_is_noticed(tmp_path):
@@ -217,17 +256,18 @@ def test_reducing_here_equals_merging_in_the_engine(trained, exported, frames):
     packed = pack_slots([[Slot("ocr", question, "A")]], trained[0].tokenizer, 64, 1)
     with torch.no_grad():
         patches = trained[0].model.see(floats(frames))
-        ours = trained[0].model.answer(patches, packed, merged_to_budget(keep), MEASURED_LAYER, survived=True).logits[0]
+        reduction = Reduction(merged_to_budget(keep), MEASURED_LAYER, survived=True)
+        ours = trained[0].model.answer(patches, packed, reduction).logits[0]
     given = len(slot_ids(Slot("ocr", question, "A"), trained[0].tokenizer)[0])
     torch.testing.assert_close(ours[given - 1], theirs, atol=1e-3, rtol=0)
 
 
 def test_gradients_flow_through_merging(trained, frames):
     packed = pack_slots([SLOTS], trained[0].tokenizer, 64, 2)
-    outputs = trained[0].model(floats(frames), packed, merged(0.3))
+    outputs = trained[0].model(floats(frames), packed, Reduction(merged(0.3), layer=0))
     outputs.logits.sum().backward()
     projector = trained[0].model.model.model.multi_modal_projector.linear_1.weight
-    assert projector.grad.abs().sum() > 0 and outputs.late is None
+    assert projector.grad.abs().sum() > 0 and outputs.late is outputs.at_merge is None
     trained[0].model.zero_grad(set_to_none=True)
 
 
@@ -254,9 +294,6 @@ def test_wilson_refuses_what_is_no_share(correct, total):
 def test_losses_by_hand():
     same = torch.ones(1, 2, 4, 4, 3)
     assert common_share(same).item() == pytest.approx(1)
-    assert parent_excess(same, 0.9).item() == pytest.approx(0.01, abs=1e-5)
-    turned = torch.stack([same[0, 0], torch.tensor([1.0, 0.0, 0.0]).expand(4, 4, 3)])[None]  # cosine 1 / sqrt(3)
-    assert neighbour_excess(turned, 0.5).item() == pytest.approx((3**-0.5 - 0.5) ** 2, abs=1e-5)
     spread = torch.eye(3)[torch.arange(3)].view(1, 1, 1, 3, 3)
     assert common_share(spread).item() == pytest.approx(1 / 3)
     logits, target = torch.zeros(1, 100, 4), torch.zeros(1, 100, dtype=torch.int64)
@@ -265,12 +302,55 @@ def test_losses_by_hand():
     assert dense_loss(logits, target).item() == pytest.approx((50 + math.log(4)) / 2, rel=1e-3)
 
 
+def test_spreading_losses_against_a_loop():
+    generator = torch.Generator().manual_seed(0)
+    tokens = torch.randn(2, 3, 5, 5, 8, generator=generator) + 0.8
+    colours = torch.rand(2, 3, 5, 5, 12, generator=generator) * 0.1
+    colours[:, 1] = colours[:, 0]
+
+    def excess(one, two, own, other, scale: float) -> float:
+        distance = math.sqrt(sum((a - b) ** 2 for a, b in zip(own.tolist(), other.tolist(), strict=True)) / 12)
+        limit = max(LOWEST_LIMIT, math.exp(-distance / scale))
+        return max(0.0, float(one @ two / (one.norm() * two.norm())) - limit) ** 2
+
+    parents, neighbours = [], []
+    for b, t, y, x in np.ndindex(2, 3, 5, 5):
+        here = (b, t, y, x)
+        if y < 4 and x < 4:
+            block = (b, t, slice(y // 2 * 2, y // 2 * 2 + 2), slice(x // 2 * 2, x // 2 * 2 + 2))
+            parent, shared = (planes[block].mean(dim=(0, 1)) for planes in (tokens, colours))
+            parents.append(excess(tokens[here], parent, colours[here], shared, PARENT_SCALE))
+        if t < 2:
+            later = (b, t + 1, y, x)
+            neighbours.append(excess(tokens[here], tokens[later], colours[here], colours[later], NEIGHBOUR_SCALE))
+    assert sum(parents) > 0 and sum(neighbours) > 0
+    assert parent_excess(tokens, colours).item() == pytest.approx(np.mean(parents), rel=1e-4)
+    assert neighbour_excess(tokens, colours).item() == pytest.approx(np.mean(neighbours), rel=1e-4)
+    assert neighbour_excess(tokens[:, :2], colours[:, :2]).item() == 0  # equal pictures may have equal tokens
+    colours[:] = 0
+    assert parent_excess(tokens, colours).item() == pytest.approx(0, abs=1e-9)
+
+
+def test_spreading_lowers_the_cosines_of_what_looks_different_alone():
+    colours = torch.zeros(1, 2, 2, 2, 12)
+    colours[0, 1, :, 0] = 0.5  # the left half changes
+    tokens = torch.ones(1, 2, 2, 2, 8) + torch.randn(1, 2, 2, 2, 8, generator=torch.Generator().manual_seed(0)) * 0.1
+    tokens.requires_grad_()
+    for _ in range(300):
+        (gradient,) = torch.autograd.grad(neighbour_excess(tokens, colours), tokens)
+        tokens = (tokens - gradient).detach().requires_grad_()
+    cosines = torch.cosine_similarity(tokens[0, 0], tokens[0, 1], dim=-1)
+    assert cosines[:, 0].max() < LOWEST_LIMIT + 0.02 and cosines[:, 1].min() > 0.95
+
+
 def test_schedule():
     assert sum(stage.share for stage in STAGES) == pytest.approx(1)
     assert {frames * clips for stage in STAGES for frames, clips in stage.cycle} == {512}
     assert [stage_at(STAGES, part).name for part in (0, 0.2, 0.5, 0.9, 1.0)] == [
         "single frames", "4 frames", "4, 8, 16 frames", "8 to 64 frames", "8 to 64 frames"
     ]  # fmt: skip
+    assert stage_at(STAGES[-1:], 0) == stage_at(STAGES[-1:], 0.9) == STAGES[-1]
+    assert rate_at(0.2, 100, CONTINUED_PEAK) == CONTINUED_PEAK and rate_at(1.0, 100, 0.5) == 0.01
     assert rate_at(0.0, 0) == pytest.approx(1 / 60)
     assert rate_at(0.3, 100) == 1 and rate_at(0.69, 100) == pytest.approx(0.5) and rate_at(1.0, 100) == 0.02
 
@@ -295,11 +375,12 @@ def test_reduced_steps_merge_only_where_merging_is_on():
     needles = torch.zeros(1, 4, 8, 8, dtype=torch.bool)
     for merging, expected in ((True, {"merged", "random_tokens", None}), (False, {"random_tokens", None})):
         trainer = Trainer(tiny_settings(merging=merging), log=lambda line: None)
-        made = set()
+        made, places = set(), set()
         for trainer.step in range(60):
-            reduce = trainer.reduction(4, needles)
-            made.add(reduce and reduce.__qualname__.split(".")[0])
-        assert made == expected
+            reduction = trainer.reduction(4, needles)
+            made.add(reduction and reduction.reduce.__qualname__.split(".")[0])
+            places |= {(reduction.layer, reduction.survived)} if reduction else set()
+        assert made == expected and places == {(0, True), (MERGE_LAYER, False)}
         assert trainer.reduction(1, needles) is None
 
 
@@ -348,22 +429,23 @@ def test_table_of_methods_names_every_row():
     ]
 
 
-def test_two_processes_train_as_one(tmp_path):
+def test_two_processes_train_as_one(exported, tmp_path):
     """Each draws its own clips; both end with the same weights, which are those of the averaged gradients."""
     context = torch.multiprocessing.get_context("spawn")
-    both = [context.Process(target=_train_together, args=(rank, 2, tmp_path)) for rank in range(2)]
+    both = [context.Process(target=_train_together, args=(rank, 2, exported, tmp_path)) for rank in range(2)]
     for process in both:
         process.start()
     for process in both:
         process.join(120)
         assert process.exitcode == 0
     one, two = (torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(2))
-    assert all(torch.equal(one["weights"][name], two["weights"][name]) for name in one["weights"])
+    for part in ("weights", "heads"):
+        assert all(torch.equal(one[part][name], two[part][name]) for name in one[part])
     assert one["loss"] != two["loss"]
     assert one["average"] == two["average"] == [1.5, None, 3.0]
 
 
-def _train_together(rank: int, ranks: int, folder: Path) -> None:
+def _train_together(rank: int, ranks: int, start: Path, folder: Path) -> None:
     torch.set_num_threads(1)
     meeting = f"file://{folder / 'meeting'}"
     dist.init_process_group("gloo", init_method=meeting, rank=rank, world_size=ranks)
@@ -372,10 +454,10 @@ def _train_together(rank: int, ranks: int, folder: Path) -> None:
     average_gradients(parameters)
     average = [None if p.grad is None else p.grad.item() for p in parameters]
     losses: list[str] = []
-    trainer = Trainer(tiny_settings(max_steps=2), log=losses.append)
+    trainer = Trainer(continued(tiny_settings(max_steps=2), start, heads_steps=1), log=losses.append)
     trainer.run(folder / "checkpoints")
-    weights = trainer.model.model.state_dict()
-    torch.save({"weights": weights, "loss": losses[0].split("|")[0], "average": average}, folder / f"{rank}.pt")
+    parts = {"weights": trainer.model.model.state_dict(), "heads": trainer.heads.state_dict()}
+    torch.save(parts | {"loss": losses[0].split("|")[0], "average": average}, folder / f"{rank}.pt")
     dist.destroy_process_group()
 
 
@@ -384,7 +466,15 @@ def test_command_line_trains_and_exports(tmp_path):
     options = ["--size", "tiny", "--minutes", "0.03", "--workers", "1", "--device", "cpu"]
     result = run(app, ["train", "--resume", str(tmp_path / "c"), *options], catch_exceptions=False)
     assert result.exit_code == 0 and "s left" in result.output
-    result = run(app, ["export", "--resume", str(tmp_path / "c"), "--out", str(tmp_path / "m"), "--size", "tiny"])
+    facts = ["--facts", str(tmp_path / "facts.json")]
+    result = run(app, ["export", "--resume", str(tmp_path / "c"), "--out", str(tmp_path / "m"), *facts])
     assert result.exit_code == 0 and (tmp_path / "m" / "model.safetensors").is_file()
+    made = json.loads((tmp_path / "facts.json").read_text())
+    assert "1 x CPU" in made["Compute"] and "8x8 = 64 tokens" in made["Architecture"] and "Started from" not in made
+    options += ["--start", str(tmp_path / "m")]
+    result = run(app, ["train", "--resume", str(tmp_path / "d"), *options], catch_exceptions=False)
+    assert result.exit_code == 0 and "[2, 4 frames]" in result.output
+    result = run(app, ["train", "--resume", str(tmp_path / "c"), *options])
+    assert "another seed, size or start" in str(result.exception)
     result = run(app, ["train", "--resume", str(tmp_path / "c"), "--size", "huge"])
     assert result.exit_code != 0
