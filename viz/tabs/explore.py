@@ -85,7 +85,7 @@ class Explorer:
         link, s = Link.of(query, self.studio), self.studio
         ref = s.open_sample(link.sample, link.num_frames)
         by_budget = link.settings.retention is not None
-        showing = self.showing(ref, link.settings, {"frame": link.frame})
+        showing = self.showing(ref, link.settings, link.frame)
         return (
             *updates(showing, interactive=not by_budget),
             gr.Dropdown(value=link.sample), gr.Slider(value=ref.num_frames),
@@ -146,17 +146,20 @@ class Explorer:
         """The video as it was uploaded, or a preview that browsers can play."""
         return gr.Video(value=playable(ref.path))
 
-    def showing(self, ref: VideoRef, settings: MergeSettings, more: dict | None = None) -> Showing:
-        """The video with these settings, encoded or precomputed."""
+    def showing(self, ref: VideoRef, settings: MergeSettings, frame: int | None = None) -> Showing:
+        """The video with these settings, encoded or precomputed; at a frame, or else where its needle is seen."""
         if settings.retention is not None:
             plan = settings.plan(self.studio.inspector_data(ref, settings))
             settings = replace(settings, tau_spatial=plan.tau_spatial, tau_temporal=plan.tau_temporal)
         data = self.studio.inspector_data(ref, settings)
-        chosen = {"tauSpatial": settings.tau_spatial, "tauTemporal": settings.tau_temporal, "rules": settings.rules}
+        chosen = {
+            "tauSpatial": settings.tau_spatial, "tauTemporal": settings.tau_temporal, "rules": settings.rules,
+            "frame": _first_look(data) if frame is None else frame,
+        }  # fmt: skip
         questions = self.studio.samples[ref.sample_id].questions if ref.sample_id else ()
         pictures = f"{ROUTE}/{ref.sample_id}" if self.studio.shipped(ref, settings) else None
         return Showing(
-            ref, data.payload(pictures), {**chosen, **(more or {})}, dict(data.ranges),
+            ref, data.payload(pictures), chosen, dict(data.ranges),
             [[q.text] for q in questions], self._about(ref, data),
         )  # fmt: skip
 
@@ -170,6 +173,11 @@ class Explorer:
         sample = self.studio.samples[ref.sample_id]
         credit = f" · {sample.attribution}" if sample.attribution else ""
         return f"{sample.description}\n\n<small>{facts}{credit}</small>"
+
+
+def _first_look(data: InspectorData) -> int:
+    """The frame to open a video at: amid its first needle, where it has one."""
+    return sum(data.needles[0]["frames"]) // 2 if data.needles else 0
 
 
 def updates(showing: Showing, interactive: bool | None = None) -> tuple:

@@ -23,7 +23,7 @@ class Link:
     sample: str
     settings: MergeSettings
     num_frames: int | None = None
-    frame: int = 0
+    frame: int | None = None
     question: str = ""
 
     @classmethod
@@ -35,7 +35,7 @@ class Link:
             sample=query["sample"] if known else next(iter(studio.samples)),
             settings=_settings(query, studio),
             num_frames=max(1, frames) if frames is not None else None,
-            frame=_whole(query, "frame", studio.max_frames - 1) or 0,
+            frame=_whole(query, "frame", studio.max_frames - 1),
             question=query.get("q", "")[:LONGEST_QUESTION],
         )
 

@@ -76,9 +76,20 @@ def test_a_link_restores_the_view(visit, address):
     keep(page, "link")
 
 
+def amid_the_needle(page) -> int:
+    first, last = page.evaluate(f"{VIEW}.video.needles[0].frames")
+    assert 0 < first <= last
+    return (first + last) // 2
+
+
 def test_a_link_with_nonsense_opens_the_first_sample(visit):
     page = visit("sample=../../etc&frames=-3&ts=abc&layer=99&frame=1e9&rules=mine")
-    shows(page, frames=16, rules="paper", frame=0)
+    shows(page, frames=16, rules="paper", frame=amid_the_needle(page))
+
+
+def test_a_sample_opens_where_its_needle_is_seen(visit):
+    page = visit()
+    shows(page, frame=amid_the_needle(page))
 
 
 def test_keyboard_alone(visit):
@@ -87,7 +98,7 @@ def test_keyboard_alone(visit):
     page.locator(".stage").focus()
     page.keyboard.press("ArrowRight")
     page.keyboard.press("[")
-    page.wait_for_function(f"{VIEW}.settings().frame === 1")
+    shows(page, frame=before["frame"] + 1)
     after = stats(page)
     assert after["tauSpatial"] < before["tauSpatial"]
     page.wait_for_function(
