@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 import torch
+from torch.nn.functional import normalize
 
+from benchmarks.transcription import node_features
 from sttm_core import Quadtree, SimilarityTables, similarity_tables, thresholds_for_retention
+from sttm_core.quadtree import tree_tensor
 
 MARGIN = 1e-3  # distance of every similarity from the thresholds
 
@@ -39,21 +44,22 @@ def middle_of_gap(values: torch.Tensor, wanted: float) -> tuple[float, float]:
     return float(middles[best]), float(ordered[wide[best] + 1] - ordered[wide[best]]) / 2
 
 
-def compare_devices(
-    frames: int, height: int, width: int, channels: int, rules: str, device: torch.device
-) -> dict[str, object]:
+def compare_devices(tokens: torch.Tensor, tree: Quadtree, rules: str, device: torch.device) -> dict[str, object]:
     """bfloat16 features merged on ``device`` against float32 on the CPU, at a distance from all similarities.
+
+    Args:
+        tokens: ``[T, H, W, C]`` of `crisp_video`, to be rounded.
 
     Raises:
         AssertionError: if boxes, counts, members or features differ.
     """
-    tokens = crisp_video(frames, height, width, channels).bfloat16()
-    tree = Quadtree(height, width)
+    tokens = tokens.bfloat16()
     expected_tables = similarity_tables(tokens.float(), tree)
     tau_s, margin_s = middle_of_gap(expected_tables.split_minima(rules), 0.85)
     tau_t, margin_t = middle_of_gap(expected_tables.pair_cosines, 0.8)
     tables = similarity_tables(tokens.to(device), tree)
-    error = max(float((getattr(tables, name).cpu() - getattr(expected_tables, name)).abs().max()) for name in TABLES)
+    found, wanted = ([getattr(both, name).cpu() for name in TABLES] for both in (tables, expected_tables))
+    error = largest_error(found, wanted)
     expected = expected_tables.plan(tau_s, tau_t, rules).apply(tokens.float())
     merged = tables.plan(tau_s, tau_t, rules).apply(tokens.to(device))
     assert torch.equal(merged.boxes.cpu(), expected.boxes), "boxes differ"
@@ -68,6 +74,24 @@ def compare_devices(
 
 
 TABLES = ("child_min", "child_min_released", "pair_cosines")
+
+
+def exact_cosines(tokens: torch.Tensor, tree: Quadtree) -> tuple[torch.Tensor, torch.Tensor]:
+    """``child_min`` and ``pair_cosines`` of `SimilarityTables` in float64, from the features of nodes themselves."""
+    unit = normalize(node_features(tokens.flatten(1, 2).double(), tree), dim=-1)  # [T, nodes, C]
+    parents, children, single, pairs = (
+        tree_tensor(tree, name, tokens.device) for name in ("parents", "filled_children", "single_child", "pairs")
+    )
+    below = tree.level_offsets[-2]  # nodes below the root grid
+    with_parent = (unit[:, :below] * unit[:, parents[:below]]).sum(-1)
+    minima = with_parent[:, children].amin(-1).masked_fill(single, 1.0)
+    pair_cosines = [(a[pairs[:, 0]] * b[pairs[:, 1]]).sum(-1) for a, b in zip(unit[:-1], unit[1:], strict=True)]
+    return minima, torch.stack(pair_cosines)
+
+
+def largest_error(found: Iterable[torch.Tensor], exact: Iterable[torch.Tensor]) -> float:
+    """The largest difference of tables from exact ones."""
+    return max(float((ours - theirs).abs().max()) for ours, theirs in zip(found, exact, strict=True) if ours.numel())
 
 
 def count_flips(tokens: torch.Tensor, retention: float) -> dict[str, object]:

@@ -2,7 +2,7 @@
 
 python -m benchmarks.merge_op --frames 128 --grid 14x14 --channels 3584 --dtype bfloat16 --json-out merge_op.json
 python -m benchmarks.merge_op --all --json-out merge_op.json    (every case of the GPU targets)
-python -m benchmarks.merge_op --tune                            (block sizes of the kernels, on a GPU)
+python -m benchmarks.merge_op --tune                            (settings of the kernels, on a GPU)
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import traceback
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import cycle
 from pathlib import Path
 from typing import Annotated
@@ -24,7 +25,7 @@ import torch
 import typer
 from torch.profiler import ProfilerActivity, profile
 
-from benchmarks.merge_check import compare_devices, count_flips
+from benchmarks.merge_check import compare_devices, count_flips, crisp_video
 from benchmarks.transcription import merge_pairwise
 from sttm_core import Quadtree, merge_tokens, similarity_tables, thresholds_for_retention
 from sttm_core.dispatch import kernels_for
@@ -46,15 +47,17 @@ class Case:
     width: int
     channels: int
     dtype: str = "bfloat16"
+    root_level: int = 1
     must_ms: float | None = None
     must_mib: float | None = None
 
     def __str__(self) -> str:
-        return f"{self.frames}x{self.height}x{self.width}x{self.channels} {self.dtype}"
+        root = "" if self.root_level == 1 else f" root {self.root_level}"
+        return f"{self.frames}x{self.height}x{self.width}x{self.channels} {self.dtype}{root}"
 
     @property
     def tree(self) -> Quadtree:
-        return Quadtree(self.height, self.width)
+        return Quadtree(self.height, self.width, self.root_level)
 
 
 CASES = (
@@ -63,9 +66,13 @@ CASES = (
     Case(64, 20, 36, 3584, must_ms=1.5, must_mib=400),
     Case(1024, 14, 14, 3584),
     Case(64, 27, 27, 3584),
-    Case(32, 64, 64, 3584),
     Case(128, 14, 14, 3584, dtype="float32"),
+    Case(64, 24, 24, 3584, root_level=0),  # from here on cells hold more than 64 patches
+    Case(64, 27, 27, 3584, root_level=0),
+    Case(32, 64, 64, 3584),
+    Case(16, 64, 64, 3584, root_level=0),
 )
+CHECKED_GRIDS = ((14, 14, 1), (20, 36, 1), (27, 27, 1), (24, 24, 0), (27, 27, 0), (64, 64, 1))  # and root levels
 
 
 def drifting_video(frames: int, height: int, width: int, channels: int, device: torch.device) -> torch.Tensor:
@@ -248,6 +255,7 @@ def measure(case: Case, retention: float, runs: int, pairwise: bool, device: tor
     video = drifting_video(case.frames, case.height, case.width, case.channels, device)
     result = bench(video.to(DTYPES[case.dtype]), case.tree, retention, runs, pairwise)
     about = {"frames": case.frames, "grid": f"{case.height}x{case.width}", "channels": case.channels}
+    about |= {"root_level": case.root_level}
     return about | {"dtype": case.dtype, "runs": runs, "must_ms": case.must_ms, "must_mib": case.must_mib} | result
 
 
@@ -293,10 +301,11 @@ def verdict(result: dict) -> str:
 def checks(device: torch.device) -> dict[str, dict]:
     """Equal plans on this device and on the CPU, and decisions that bfloat16 changes."""
     found = {}
-    for grid in ((14, 14), (20, 36), (27, 27), (64, 64)):
+    for height, width, root_level in CHECKED_GRIDS:
+        tokens, tree = crisp_video(8, height, width, 512), Quadtree(height, width, root_level)
         for rules in ("paper", "as_released"):
-            name = f"check {grid[0]}x{grid[1]} {rules}"
-            found[name] = guarded(name, lambda grid=grid, rules=rules: compare_devices(8, *grid, 512, rules, device))
+            name = f"check {height}x{width} root {root_level} {rules}"
+            found[name] = guarded(name, partial(compare_devices, tokens, tree, rules, device))
             print(name, found[name], flush=True)
     flips = guarded("bfloat16", lambda: count_flips(drifting_video(64, 14, 14, 3584, device), 0.3))
     print("decisions that bfloat16 changes", flips, flush=True)
@@ -307,7 +316,7 @@ def run_all(cases: Sequence[Case], retention: float, runs: int, pairwise: bool, 
     """Every case; one that fails is told and the others go on."""
     results = {}
     for case in cases:
-        results[str(case)] = guarded(str(case), lambda case=case: measure(case, retention, runs, pairwise, device))
+        results[str(case)] = guarded(str(case), partial(measure, case, retention, runs, pairwise, device))
         print(f"\n{case}", flush=True)
         if "error" not in results[str(case)]:
             print(table(results[str(case)]), flush=True)
@@ -321,18 +330,19 @@ def main(
     grid: Annotated[str, typer.Option(help="Patches a frame, rows x columns.")] = "14x14",
     channels: Annotated[int, typer.Option(min=1)] = 256,
     dtype: Annotated[str, typer.Option(help=", ".join(DTYPES))] = "float32",
+    root_level: Annotated[int, typer.Option(min=0, help="How many of the coarsest grids are not used.")] = 1,
     retention: Annotated[float, typer.Option(help="Share of tokens to keep.")] = 0.3,
     runs: Annotated[int, typer.Option(min=1)] = 50,
     pairwise: Annotated[bool, typer.Option(help="Time the pairwise transcription too.")] = True,
     every: Annotated[bool, typer.Option("--all", help="All cases with a target, and checks of the results.")] = False,
-    tune: Annotated[bool, typer.Option(help="Try block sizes of the kernels on a GPU and print the best.")] = False,
+    tune: Annotated[bool, typer.Option(help="Try settings of the kernels on a GPU: times and errors.")] = False,
     device: Annotated[str | None, typer.Option(show_default="a GPU if there is one")] = None,
     json_out: Annotated[Path | None, typer.Option("--json-out", "--json", help="Write the figures to a file.")] = None,
 ) -> None:
     """Milliseconds from features to merged tokens, stage by stage."""
     if dtype not in DTYPES:
         raise typer.BadParameter(f"{dtype!r} is none of {', '.join(DTYPES)}.")
-    case = Case(frames, *grid_of(grid), channels, dtype)
+    case = Case(frames, *grid_of(grid), channels, dtype, root_level)
     place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     about = machine(place)
     print(", ".join(f"{name} {value}" for name, value in about.items()), flush=True)
@@ -341,8 +351,8 @@ def main(
 
         figures = tune_kernels(place)
     elif every:
-        found = checks(place)
         results = run_all(CASES, retention, runs, pairwise, place)
+        found = checks(place)
         print(f"\n{summary(results)}")
         figures = {"cases": results, "checks": found}
     else:

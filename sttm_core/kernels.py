@@ -1,8 +1,9 @@
 """Triton versions of the two passes over the features, used on CUDA.
 
-Pass one (`cosine_tables`) reads the features once from memory and writes every cosine that a plan may ask for; pass two
-(`pool_members`) reads them once more and writes the merged tokens. Neither makes a padded or widened copy of the
-features, and neither adds in an order that depends on timing: the same input gives the same bits.
+Pass one reads the features and writes every cosine that a plan may ask for: `tile_cosines` all of those within tiles,
+`sttm_core.kernels_cells` with it those of cells of any size. Pass two (`pool_members`) reads the features once more and
+writes the merged tokens. Neither makes a padded or widened copy of the features, and neither adds in an order that
+depends on timing: the same input gives the same bits.
 
 Importing this module needs Triton. `sttm_core` does so only for CUDA tensors, see `sttm_core.dispatch`. With
 ``TRITON_INTERPRET=1`` in the environment before the import everything here runs on CPU tensors, slowly.
@@ -11,26 +12,34 @@ Importing this module needs Triton. `sttm_core` does so only for CUDA tensors, s
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 import triton
 import triton.language as tl
 from triton.runtime.interpreter import InterpretedFunction
 
+from .quadtree import Quadtree
 from .tiles import Tiles
 
 LARGEST_SIDE = 64  # slots of the largest tile whose dot products fit in registers
-BORDER_ROWS, BORDER_CHANNELS = 8, 256
+MEAN_ROWS = 8
+BORDER_CHANNELS = 256
 ORDER_ROWS = 256
 
 
 @dataclass(frozen=True)
 class GramSettings:
-    """How `cosine_tables` is run: channels loaded at a time, warps a program, loads in flight."""
+    """How `tile_cosines` is run: channels loaded at a time, warps a program, loads in flight.
+
+    ``precision`` is that of products of float32: ``"ieee"``, or ``"tf32x3"``, three products of 11 bits each on the
+    tensor cores.
+    """
 
     channels: int
     warps: int
     stages: int
+    precision: str = "ieee"
 
 
 @dataclass(frozen=True)
@@ -54,33 +63,49 @@ WIDE_GRAM = {16: GramSettings(32, 1, 2), 64: GramSettings(32, 8, 2)}
 POOL = PoolSettings(rows=4, channels=256, warps=1, stages=2)
 
 
-def cosine_tables(
-    frames: torch.Tensor, tiles: Tiles, num_internal: int, num_pairs: int, settings: GramSettings | None = None
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Child minima and pair cosines of all frames (algorithm, section 5), in one pass over the features.
+class Cosines(NamedTuple):
+    """What pass one writes.
+
+    Attributes:
+        child_min: ``[T, internal nodes]`` float32.
+        pair_cosines: ``[T-1, pairs]`` float32.
+        not_finite: ``[1]`` int32, 1 if a dot product within a frame is not finite.
+    """
+
+    child_min: torch.Tensor
+    pair_cosines: torch.Tensor
+    not_finite: torch.Tensor
+
+    @classmethod
+    def empty(cls, count: int, tree: Quadtree, device: torch.device) -> Cosines:
+        child_min = torch.empty(count, tree.num_internal, dtype=torch.float32, device=device)
+        pair_cosines = torch.empty(count - 1, len(tree.pairs), dtype=torch.float32, device=device)
+        return cls(child_min, pair_cosines, torch.zeros(1, dtype=torch.int32, device=device))
+
+
+def tile_cosines(
+    features: torch.Tensor, tiles: Tiles, num_patches: int, out: Cosines, lengths: torch.Tensor | None = None,
+    settings: GramSettings | None = None,
+) -> None:  # fmt: skip
+    """Write the child minima and pair cosines of all nodes of these tiles, in one pass over the features.
 
     Args:
-        frames: ``[T, H*W, C]``, any float dtype, the last dimension contiguous.
+        features: ``[T, R, C]`` of the tiles' rows, any float dtype, the last dimension contiguous.
         tiles: with a side of at most `LARGEST_SIDE`.
-        num_internal, num_pairs: columns of the results.
-
-    Returns:
-        ``[T, num_internal]`` and ``[T-1, num_pairs]`` float32, and ``[1]`` int32 that is 1 if a dot product within a
-        frame is not finite.
+        num_patches: nodes of the tree's level 0, which have no child minimum.
+        out: filled where the tiles say so.
+        lengths: ``[T, levels, tiles, SIDE]`` float32; filled with the lengths of the nodes if given.
     """
-    count, num_patches, channels = frames.shape
-    child_min = torch.empty(count, num_internal, dtype=torch.float32, device=frames.device)
-    pair_cosines = torch.empty(count - 1, num_pairs, dtype=torch.float32, device=frames.device)
-    not_finite = torch.zeros(1, dtype=torch.int32, device=frames.device)
-    wide = _must_widen(frames.dtype)
+    count, _, channels = features.shape
+    wide = _must_widen(features.dtype)
     chosen = settings or (WIDE_GRAM if wide else NARROW_GRAM)[tiles.side]
     _cosine_kernel[(tiles.count, count)](
-        frames, tiles.patches, tiles.weights, tiles.nodes, tiles.pairs, child_min, pair_cosines, not_finite,
-        count, num_patches, num_internal, num_pairs, channels, frames.stride(0), frames.stride(1),
-        SIDE=tiles.side, LEVELS=tiles.levels, CHANNELS=chosen.channels, WIDEN=wide,
-        num_warps=chosen.warps, num_stages=chosen.stages,
+        features, tiles.rows, tiles.weights, tiles.nodes, tiles.pairs, *out,
+        out.child_min if lengths is None else lengths, count, num_patches, out.child_min.shape[1],
+        out.pair_cosines.shape[1], channels, features.stride(0), features.stride(1),
+        SIDE=tiles.side, LEVELS=tiles.levels, CHANNELS=chosen.channels, WIDEN=wide, PRECISION=chosen.precision,
+        KEEP_LENGTHS=lengths is not None, num_warps=chosen.warps, num_stages=chosen.stages,
     )  # fmt: skip
-    return child_min, pair_cosines, not_finite
 
 
 def lower_border_minima(
@@ -96,7 +121,7 @@ def lower_border_minima(
     """
     _border_kernel[(len(nodes), len(frames))](
         frames, nodes, rows, weights, minima, frames.shape[2], rows.shape[2], minima.shape[1], frames.stride(0),
-        frames.stride(1), ROWS=BORDER_ROWS, CHANNELS=BORDER_CHANNELS, num_warps=1,
+        frames.stride(1), ROWS=MEAN_ROWS, CHANNELS=BORDER_CHANNELS, num_warps=1,
     )  # fmt: skip
 
 
@@ -220,19 +245,20 @@ def _store_pairs(cosines, places, out, has_next, COUNT: tl.constexpr):
 
 @triton.jit
 def _cosine_kernel(
-    frames, patches, weights, nodes, pairs, child_min, pair_cosines, not_finite,
-    num_frames, num_patches, num_internal, num_pairs, channels, frame_stride, patch_stride,
-    SIDE: tl.constexpr, LEVELS: tl.constexpr, CHANNELS: tl.constexpr, WIDEN: tl.constexpr,
+    features, tile_rows, weights, nodes, pairs, child_min, pair_cosines, not_finite, lengths,
+    num_frames, num_patches, num_internal, num_pairs, channels, frame_stride, row_stride,
+    SIDE: tl.constexpr, LEVELS: tl.constexpr, CHANNELS: tl.constexpr, WIDEN: tl.constexpr, PRECISION: tl.constexpr,
+    KEEP_LENGTHS: tl.constexpr,
 ):  # fmt: skip
     """All cosines of one tile in one frame, and to the next frame."""
     tile, frame = tl.program_id(0), tl.program_id(1).to(tl.int64)
     tiles = tl.num_programs(0)
     slot = tl.arange(0, SIDE)
-    patch = tl.load(patches + tile * SIDE + slot)
+    row = tl.load(tile_rows + tile * SIDE + slot)
     has_next = frame + 1 < num_frames
     next_channels = tl.where(has_next, channels, 0)
-    filled = (patch >= 0)[:, None]
-    rows = frames + frame * frame_stride + patch[:, None] * patch_stride
+    filled = (row >= 0)[:, None]
+    rows = features + frame * frame_stride + row[:, None] * row_stride
     here = tl.zeros((SIDE, SIDE), tl.float32)
     across = tl.zeros((SIDE, SIDE), tl.float32)
     after = tl.zeros((SIDE, SIDE), tl.float32)
@@ -242,9 +268,9 @@ def _cosine_kernel(
         z = tl.load(rows + frame_stride + channel, mask=filled & (channel < next_channels), other=0.0)
         if WIDEN:
             x, z = x.to(tl.float32), z.to(tl.float32)
-        here = tl.dot(x, tl.trans(x), here, input_precision="ieee")
-        across = tl.dot(x, tl.trans(z), across, input_precision="ieee")
-        after = tl.dot(z, tl.trans(z), after, input_precision="ieee")
+        here = tl.dot(x, tl.trans(x), here, input_precision=PRECISION)
+        across = tl.dot(x, tl.trans(z), across, input_precision=PRECISION)
+        after = tl.dot(z, tl.trans(z), after, input_precision=PRECISION)
     largest = tl.max(tl.max(tl.where(tl.abs(here) < float("inf"), 0, 1), axis=1), axis=0)  # a NaN is not below either
     tl.store(not_finite, 1, mask=largest > 0)
     out_minima = child_min + frame * num_internal - num_patches
@@ -255,6 +281,9 @@ def _cosine_kernel(
         own_weights = tl.load(level_weights + level * tiles * SIDE)
         lengths_here = lengths_here + (_lengths(here, own_weights, SIDE, level),)
         lengths_after = lengths_after + (_lengths(after, own_weights, SIDE, level),)
+        if KEEP_LENGTHS:
+            kept = lengths + ((frame * LEVELS + level) * tiles + tile) * SIDE + tl.arange(0, SIDE >> (2 * level))
+            tl.store(kept, lengths_here[level])
     for coarse in tl.static_range(LEVELS):
         coarse_weights = tl.load(level_weights + coarse * tiles * SIDE)
         for fine in tl.static_range(coarse + 1):

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from types import ModuleType
 
 import numpy as np
 import torch
@@ -17,7 +16,6 @@ import torch
 from . import dispatch
 from .plan import MergePlan, build_plan
 from .quadtree import Quadtree, shared_tree, take_columns, tree_tensor
-from .tiles import tile_side, tiles_of
 
 WEIGHTINGS = ("nodes", "patches")
 CHUNK_BYTES = 4 * 2**20  # float32 features worked on at a time on a CPU: near its caches
@@ -128,12 +126,8 @@ def unchecked_tables(
         raise ValueError(f"weighting must be one of {', '.join(WEIGHTINGS)}, got {weighting!r}.")
     released = released and len(tree.border_nodes) > 0
     frames = tokens.reshape(tokens.shape[0], tree.num_patches, tokens.shape[-1])  # [T, H*W, C]
-    kernels = dispatch.kernels_for(frames)
-    if kernels and tile_side(tree) <= kernels.LARGEST_SIDE:
-        arrays = _kernel_tables(kernels, frames.contiguous(), tree, weighting, released)
-    else:
-        arrays = _torch_tables(frames, tree, weighting, released)
-    *minima_and_pairs, not_finite = arrays
+    make = _kernel_tables if dispatch.kernels_for(frames) else _torch_tables
+    *minima_and_pairs, not_finite = make(frames, tree, weighting, released)
     return SimilarityTables(tree, *minima_and_pairs, weighting), not_finite
 
 
@@ -162,12 +156,14 @@ def not_finite_message(tokens: torch.Tensor) -> str:
     return "tokens hold NaN or infinite values; check the model's outputs."
 
 
-def _kernel_tables(
-    kernels: ModuleType, frames: torch.Tensor, tree: Quadtree, weighting: str, released: bool
-) -> tuple[torch.Tensor, ...]:
+def _kernel_tables(frames: torch.Tensor, tree: Quadtree, weighting: str, released: bool) -> tuple[torch.Tensor, ...]:
     """Child minima of both rules (or the paper's twice), pair cosines, and ``[1]``: some squared norm is not finite."""
-    tiles = tiles_of(tree, weighting, frames.device)
-    child_min, pair_cosines, not_finite = kernels.cosine_tables(frames, tiles, tree.num_internal, len(tree.pairs))
+    from . import kernels, kernels_cells  # need Triton
+
+    if not kernels_cells.fits(tree):
+        return _torch_tables(frames, tree, weighting, released)
+    frames = frames.contiguous()
+    child_min, pair_cosines, not_finite = kernels_cells.cosine_tables(frames, tree, weighting)
     lowered = child_min
     if released:
         lowered = child_min.clone()
@@ -175,9 +171,7 @@ def _kernel_tables(
     return child_min, lowered, pair_cosines, not_finite
 
 
-def _torch_tables(
-    frames: torch.Tensor, tree: Quadtree, weighting: str, released: bool
-) -> tuple[torch.Tensor, ...]:
+def _torch_tables(frames: torch.Tensor, tree: Quadtree, weighting: str, released: bool) -> tuple[torch.Tensor, ...]:
     """As `_kernel_tables`, some frames at a time."""
     per_chunk = _frames_per_chunk(frames, tree)
     parts = [

@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 
 from benchmarks import merge_op
 from benchmarks.__main__ import benchmarks, cli
+from benchmarks.merge_check import compare_devices, crisp_video, exact_cosines, largest_error
 from benchmarks.transcription import merge_pairwise
 from sttm_core import Quadtree, merge_tokens, similarity_tables, thresholds_for_retention
 
@@ -58,6 +59,49 @@ def test_the_command_prints_and_writes_its_figures(tmp_path):
 @pytest.mark.parametrize("arguments", [["--grid", "14"], ["--grid", "0x4"], ["--dtype", "int8"]])
 def test_bad_options_are_refused(arguments):
     assert CliRunner().invoke(app_of(merge_op.main), arguments).exit_code == 2
+
+
+def test_a_case_that_fails_is_told_and_the_others_go_on(monkeypatch, capsys):
+    cases = [merge_op.Case(2, 4, 4, 8), merge_op.Case(2, 17, 17, 4, "float32", root_level=0)]
+    real = merge_op.bench
+
+    def bench(tokens, *args):
+        if tokens.dtype == torch.bfloat16:
+            raise torch.cuda.OutOfMemoryError("no room")
+        return real(tokens, *args)
+
+    monkeypatch.setattr(merge_op, "bench", bench)
+    results = merge_op.run_all(cases, 0.3, 1, False, CPU)
+    assert list(results) == ["2x4x4x8 bfloat16", "2x17x17x4 float32 root 0"]
+    failed, measured = results.values()
+    assert "no room" in failed["error"] and measured["root_level"] == 0 and measured["tokens"][0] == 578
+    assert "FAILED: OutOfMemoryError: no room" in capsys.readouterr().out
+    lines = merge_op.summary(results).splitlines()
+    assert "failed: OutOfMemoryError" in lines[1] and lines[2].startswith("2x17x17x4 float32 root 0")
+
+
+def test_large_cells_are_among_the_cases_and_checks():
+    large = [case for case in merge_op.CASES if max(case.tree.patch_counts) > 64]
+    assert {(case.height, case.width, case.root_level) for case in large} >= {(64, 64, 1), (24, 24, 0), (27, 27, 0)}
+    assert {(64, 64, 1), (24, 24, 0), (27, 27, 0)} <= set(merge_op.CHECKED_GRIDS)
+
+
+@pytest.mark.parametrize("grid", [(9, 11, 0), (4, 6, 1)])
+def test_exact_cosines_are_those_of_the_tables(grid):
+    tree = Quadtree(*grid)
+    tokens = merge_op.drifting_video(3, *grid[:2], 16, CPU)
+    tables, exact = similarity_tables(tokens, tree), exact_cosines(tokens, tree)
+    found = tables.child_min, tables.pair_cosines
+    assert exact[0].dtype == torch.float64 and exact[1].shape == (2, len(tree.pairs))
+    assert 0 < largest_error(found, exact) < 1e-6
+    assert largest_error(found, [exact[0], exact[1] + 0.25]) == pytest.approx(0.25, abs=1e-5)
+
+
+@pytest.mark.parametrize("grid", [(9, 11, 0), (24, 24, 0)])
+def test_a_device_is_compared_with_the_cpu(grid):
+    tree, tokens = Quadtree(*grid), crisp_video(3, *grid[:2], 32)
+    found = compare_devices(tokens, tree, "as_released", CPU)
+    assert found["tokens"][0] == tree.num_patches * 3 and found["largest_cosine_error"] < 1e-5
 
 
 def test_all_benchmarks_are_listed():

