@@ -1,4 +1,4 @@
-"""Published settings in the left panel: what choosing one changes."""
+"""The left panel: what its values mean, and what choosing a published setting changes."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ from types import SimpleNamespace
 
 import pytest
 
+from sttm_core.comparison import MergeSettings
 from sttm_core.presets import presets_for
-from viz.tabs.controls import NO_PRESET, THRESHOLDS, preset_updates
+from viz.tabs.controls import BUDGET, MODEL_DEFAULT, NO_PRESET, THRESHOLDS, preset_updates, settings_from
 
 
 def studio(name: str, layers: int = 28, max_frames: int = 64) -> SimpleNamespace:
@@ -43,3 +44,25 @@ def test_an_unknown_preset_is_refused_and_the_shipped_model_has_none() -> None:
     with pytest.raises(ValueError, match="there is no preset 'mmlu-50'"):
         preset_updates(studio("LLaVA-Video-7B-Qwen2"), "mmlu-50")
     assert presets_for("demo_model") == ()
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        (
+            (THRESHOLDS, 0.9, 0.8, 30, "balanced", "paper", MODEL_DEFAULT, 2),
+            MergeSettings(0.9, 0.8, merge_layer=2),
+        ),
+        (
+            (BUDGET, 1, 0, 25, "temporal", "as_released", "survived", 0),
+            MergeSettings(1.0, 0.0, 0.25, "as_released", 0, "survived", prefer="temporal"),
+        ),
+    ],
+)
+def test_what_the_panel_says(values: tuple, expected: MergeSettings) -> None:
+    assert settings_from(*values) == expected
+
+
+def test_a_value_out_of_range_is_one_sentence() -> None:
+    with pytest.raises(ValueError, match="The budget must lie above 0% and at most 100%, got 0%."):
+        settings_from(BUDGET, 0.9, 0.8, 0, "balanced", "paper", MODEL_DEFAULT, 2)

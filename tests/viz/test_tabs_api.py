@@ -1,0 +1,116 @@
+"""Named endpoints without a server: what they answer, and one sentence for bad input."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from sttm_core.comparison import MergeSettings
+from sttm_core.video import VideoError
+from tests.core.test_video_stamps import make_sound
+from tests.viz.small_studio import FRAMES, GRID, QUESTION, small_studio, without_memory_for
+from viz.exports import plan_dict
+from viz.tabs.api import MOST_RUNS, Endpoints
+
+TAUS = {"tau_spatial": 0.9, "tau_temporal": 0.8, "merge_layer": 2}
+SAMPLE = {"sample": "blocks", "num_frames": FRAMES} | TAUS
+
+
+@pytest.fixture
+def studio(tmp_path):
+    return small_studio(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [{}, {"rules": "as_released"}, {"merge_layer": 0}, {"retention": 0.3}, {"tau_spatial": 0.5}, {"num_frames": 2}],
+)
+def test_a_plan_is_the_cores(studio, changed):
+    given = SAMPLE | changed
+    found = Endpoints(studio).plan(**given)
+    settings = MergeSettings(**{name: value for name, value in given.items() if name not in ("sample", "num_frames")})
+    encoded = studio.encoded(studio.open_sample("blocks", given["num_frames"]), settings)
+    assert found == plan_dict(settings.plan(encoded))
+    assert encoded.merge_layer == given["merge_layer"]
+    assert found["tokens"]["kept"] < found["tokens"]["all"] == given["num_frames"] * GRID * GRID
+    assert found["retention"] <= given.get("retention", 1)
+
+
+def test_a_file_is_taken_before_a_sample(studio):
+    path = str(studio.samples["blocks"].path)
+    found = Endpoints(studio).inspect(video=path, **SAMPLE | {"sample": "none", "num_frames": 2})
+    assert (found["title"], len(found["times"])) == ("blocks.mp4", 2)
+    assert found["ranges"]["start"] == {"tauSpatial": 0.9, "tauTemporal": 0.8}
+
+
+@pytest.mark.parametrize("runs", [1, 3])
+def test_answers_are_the_engines_and_timings_those_of_all_runs(studio, monkeypatch, runs):
+    measured = []
+    measure = studio.measure
+    monkeypatch.setattr(studio, "measure", lambda *a: measured.append(a[-1]) or measure(*a))
+    found = json.loads(json.dumps(Endpoints(studio).ask(question=QUESTION, runs=runs, **SAMPLE), allow_nan=False))
+    assert measured == ([] if runs == 1 else [runs]) and found["runs"] == runs and "error" not in found
+    llm, encoded = studio.llm, studio.encoded(studio.open_sample("blocks"), MergeSettings())
+    plan = encoded.tables.plan(0.9, 0.8)
+    for column, prefix in (("baseline", llm.prefill(encoded)), ("merged", llm.prefill(encoded, plan))):
+        assert found[column]["text"] == llm.answer(prefix, QUESTION).text
+        assert found[column]["ttft_s"] == pytest.approx(sum(found[column]["timings_s"].values()))
+    assert found["settings"]["position_rule"] == "reassigned"  # what was left to the model is said
+
+
+def test_a_column_without_memory_is_said_beside_the_other_one(studio, monkeypatch):
+    without_memory_for(studio, monkeypatch, "baseline")
+    found = Endpoints(studio).ask(question=QUESTION, **SAMPLE)
+    assert found["error"] == "The GPU's memory did not suffice; use fewer frames."
+    assert found["baseline"] is found["ttft_ratio"] is found["same_answer"] is None and found["merged"]["text"]
+
+
+def test_without_memory_for_the_merged_column_there_is_no_result(studio, monkeypatch):
+    without_memory_for(studio, monkeypatch, "merged")
+    with pytest.raises(ValueError, match="^The GPU's memory did not suffice; use fewer frames.$"):
+        Endpoints(studio).ask(question=QUESTION, **SAMPLE)
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "changed", "sentence"),
+    [
+        ("plan", {"sample": ""}, "Give a video file or the id of a sample."),
+        ("plan", {"sample": "none"}, "There is no sample 'none'; there are blocks."),
+        ("plan", {"num_frames": 9}, "The number of frames must lie between 1 and 8, got 9."),
+        ("inspect", {"num_frames": 0}, "The number of frames must lie between 1 and 8, got 0."),
+        ("plan", {"tau_spatial": 2.5}, "The spatial threshold τ_S must lie between -1 and 2, got 2.5."),
+        ("inspect", {"tau_temporal": -3}, "The temporal threshold τ_T must lie between -1 and 2, got -3."),
+        ("plan", {"retention": 0}, "The budget must lie above 0% and at most 100%, got 0%."),
+        ("plan", {"retention": 1.5}, "The budget must lie above 0% and at most 100%, got 150%."),
+        ("plan", {"merge_layer": 4}, "the merge layer must lie between 0 and 3 for this model, got 4."),
+        ("inspect", {"rules": "mine"}, "The rules must be one of paper, as_released, got 'mine'."),
+        ("ask", {"question": " "}, "the question is empty"),
+        ("ask", {"question": "x", "runs": 0}, f"The number of timed runs must lie between 1 and {MOST_RUNS}, got 0."),
+        ("ask", {"question": "x", "runs": MOST_RUNS + 1}, f"between 1 and {MOST_RUNS}, got {MOST_RUNS + 1}."),
+    ],
+)
+def test_bad_input_is_one_sentence(studio, endpoint, changed, sentence):
+    with pytest.raises(ValueError) as caught:
+        getattr(Endpoints(studio), endpoint)(**SAMPLE | changed)
+    assert sentence in str(caught.value) and "\n" not in str(caught.value) and str(caught.value).endswith(".")
+
+
+BROKEN = {
+    "empty.mp4": (lambda path, good: path.write_bytes(b""), "is empty (0 bytes)"),
+    "words.mp4": (lambda path, good: path.write_text("just words"), "is not a video that can be read"),
+    "song.mp4": (lambda path, good: make_sound(path), "holds sound only"),
+    "cut.mp4": (lambda path, good: path.write_bytes(good[: len(good) // 2]), "is damaged or cut off"),
+    "gone.mp4": (lambda path, good: None, "was not found"),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_a_broken_video_is_one_sentence(studio, tmp_path, name):
+    spoil, sentence = BROKEN[name]
+    spoil(tmp_path / name, studio.samples["blocks"].path.read_bytes())
+    for endpoint, more in (("inspect", {}), ("plan", {}), ("ask", {"question": QUESTION})):
+        with pytest.raises(VideoError) as caught:
+            getattr(Endpoints(studio), endpoint)(video=str(tmp_path / name), num_frames=4, **TAUS, **more)
+        said = str(caught.value)
+        assert said.startswith(f"{name} {sentence}") and str(tmp_path) not in said and "\n" not in said
