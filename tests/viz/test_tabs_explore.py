@@ -1,0 +1,115 @@
+"""Opening videos and finding budgets, without a page: what each handler sends back."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import gradio as gr
+import pytest
+
+from sttm_core import thresholds_for_retention
+from sttm_core.video import VideoClip, VideoError, is_browser_playable
+from tests.core.test_video_stamps import make
+from tests.viz.small_studio import FRAMES, GRID, VALUES, small_studio
+from viz.tabs import explore
+from viz.tabs.explore import Explorer, playable
+
+
+@pytest.fixture
+def studio(tmp_path):
+    return small_studio(tmp_path)
+
+
+@pytest.fixture
+def warnings(monkeypatch):
+    said = []
+    monkeypatch.setattr(explore.gr, "Warning", lambda sentence, title: said.append(sentence))
+    return said
+
+
+def skips(update) -> bool:
+    return isinstance(update, dict) and set(update) == {"__type__"}
+
+
+def quiet(*args, **options) -> None:
+    """In place of a progress bar."""
+
+
+@pytest.mark.parametrize("prefer", ["balanced", "spatial"])
+@pytest.mark.parametrize("rules", ["paper", "as_released"])
+def test_a_budget_moves_sliders_and_inspector_to_its_thresholds(studio, warnings, rules, prefer):
+    values = ("budget", 0.9, 0.8, 30, prefer, rules, "model's own", 2)
+    ref = studio.open_sample("blocks")
+    tau_s, tau_t, view = Explorer(studio).budget(ref, *values)
+    found = thresholds_for_retention(studio.encoded(ref, studio.start).tables, 0.3, prefer=prefer, rules=rules)
+    assert (tau_s.value, tau_t.value) == (found.tau_spatial, found.tau_temporal)
+    sent = view.props["settings"]
+    assert (sent["tauSpatial"], sent["tauTemporal"]) == (found.tau_spatial, found.tau_temporal)
+    again = Explorer(studio).budget(ref, *values)[2].props["settings"]
+    assert again != sent and again | {"serial": sent["serial"]} == sent  # Gradio drops what equals the last update
+    assert not warnings
+
+
+def test_a_budget_out_of_reach_is_said(studio, warnings):
+    Explorer(studio).budget(studio.open_sample("blocks"), "budget", *VALUES[1:3], 2, *VALUES[4:])
+    assert len(warnings) == 1 and "can't go below" in warnings[0]
+
+
+def test_by_thresholds_there_is_no_budget_to_find(studio):
+    assert all(map(skips, Explorer(studio).budget(studio.open_sample("blocks"), *VALUES)))
+    assert len(studio.store) == 0
+
+
+@pytest.mark.parametrize("frames, layer", [(FRAMES, 2), (3, 2), (FRAMES, 0), (1, 3)])
+def test_other_frames_and_another_layer_keep_the_video(studio, frames, layer):
+    explorer, values = Explorer(studio), (*VALUES[:-1], layer)
+    mine = studio.open(str(studio.samples["blocks"].path), FRAMES)
+    for ref in (studio.open_sample("blocks"), mine):
+        now, view, questions, about, *_ = explorer.again(ref, frames, *values, progress=quiet)
+        assert (now.sample_id, now.path, now.num_frames) == (ref.sample_id, ref.path, frames)
+        assert len(view.value["times"]) == frames and view.props["settings"]["tauSpatial"] == 0.9
+        assert f"{frames} frames → {frames}×{GRID}×{GRID} tokens" in about
+        assert (len(questions.samples or []), questions.visible) == ((2, True) if ref.sample_id else (0, False))
+    assert studio.encoded(now, explore.settings_from(*values)).merge_layer == layer
+
+
+@pytest.mark.parametrize("warning", [None, "320 video tokens need about 3.0 GB; use fewer frames, or merge more."])
+def test_a_video_that_will_not_fit_is_said_first(studio, warnings, monkeypatch, warning):
+    asked = []
+    estimate = lambda *args, **options: asked.append((args, options)) or SimpleNamespace(warning=warning)  # noqa: E731
+    monkeypatch.setattr(studio.llm, "estimate", estimate)
+    ref, *_ = Explorer(studio).upload(str(studio.samples["blocks"].path), 4, *VALUES, progress=quiet)
+    assert asked == [((4, (64, 64)), {"merge_layer": 2})]
+    assert warnings == ([warning] if warning else []) and ref.num_frames == 4 and ref.sample_id == ""
+
+
+def test_a_broken_upload_is_one_sentence(studio, tmp_path):
+    (tmp_path / "film.mp4").write_text("just words")
+    with pytest.raises(VideoError, match="^film.mp4 is not a video that can be read: "):
+        Explorer(studio).upload(str(tmp_path / "film.mp4"), 4, *VALUES, progress=quiet)
+
+
+@pytest.mark.parametrize("name, codec", [("a.mp4", "libx264"), ("a.avi", "mpeg4")])
+def test_what_browsers_cannot_play_gets_a_preview(tmp_path, name, codec):
+    path = str(make(tmp_path / name, codec, num_frames=8))
+    shown = playable(path)
+    assert (shown == path) == (name == "a.mp4") and is_browser_playable(shown)
+    assert VideoClip.open(shown, 8).num_source_frames == 8
+
+
+@pytest.mark.parametrize("query", [{}, {"__theme": "dark"}])
+def test_an_address_without_settings_changes_nothing(studio, query):
+    found = Explorer(studio).arrive(SimpleNamespace(query_params=query))
+    assert all(map(skips, found)) and len(found) > 10 and len(studio.store) == 0
+
+
+def test_an_address_is_followed_as_far_as_it_makes_sense(studio):
+    query = {"sample": "../../etc", "frames": "3", "ts": "0.7", "tt": "0.6", "layer": "99", "rules": "mine"}
+    found = Explorer(studio).arrive(SimpleNamespace(query_params=query | {"q": "Who?"}))
+    ref, view = found[:2]
+    assert (ref.sample_id, ref.num_frames) == ("blocks", 3)
+    settings = view.props["settings"]
+    assert (settings["tauSpatial"], settings["tauTemporal"], settings["rules"]) == (0.7, 0.6, "paper")
+    boxes = [update.value for update in found if isinstance(update, gr.Textbox)]
+    sliders = [update.value for update in found if isinstance(update, gr.Slider)]
+    assert boxes == ["Who?"] and sliders[:2] == [0.7, 0.6] and sliders[-1] == studio.llm.num_layers - 1
