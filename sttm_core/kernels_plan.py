@@ -71,8 +71,8 @@ def _mark(
     tops, labels = (torch.empty(places, dtype=torch.int32, device=device) for _ in range(2))
     totals = torch.empty(TOTALS, dtype=torch.int32, device=device)
     _mark_kernel[(triton.cdiv(places, PLACES),)](
-        minima, pair_cosines, _table(tree, "ancestors", device), _table(tree, "top_left", device),
-        _table(tree, "pair_index", device), levels, tops, linked, labels, totals,
+        minima, pair_cosines, tree_tensor(tree, "ancestors", device), tree_tensor(tree, "top_left", device),
+        tree_tensor(tree, "pair_index", device), levels, tops, linked, labels, totals,
         totals if not_finite is None else not_finite, tau_s, tau_t,
         places, tree.num_patches, minima.shape[1], pair_cosines.shape[1],
         LEVELS=tree.num_levels, KINDS=KINDS, CHECKED=not_finite is not None, PLACES=PLACES,
@@ -121,20 +121,16 @@ def _write(
     link_cosines = torch.empty(num_links, dtype=torch.float32, device=device)
     programs = (triton.cdiv(places, PLACES),)
     _rank_kernel[programs](
-        marked.levels, marked.tops, marked.linked, representatives, counts, _table(tree, "ancestors", device),
-        _table(tree, "boxes", device), ranks, node_frames, node_ids, boxes, patch_counts, places, tree.num_patches,
+        marked.levels, marked.tops, marked.linked, representatives, counts, tree_tensor(tree, "ancestors", device),
+        tree_tensor(tree, "boxes", device), ranks, node_frames, node_ids, boxes, patch_counts, places, tree.num_patches,
         KINDS=KINDS, BLOCKS=BLOCKS, PLACES=PLACES,
     )  # fmt: skip
     _assign_kernel[programs](
-        marked.levels, marked.tops, marked.linked, representatives, ranks, _table(tree, "pair_index", device),
+        marked.levels, marked.tops, marked.linked, representatives, ranks, tree_tensor(tree, "pair_index", device),
         pair_cosines, node_tokens, links, link_cosines, patch_counts, node_of_patch, member_of,
         places, tree.num_patches, pair_cosines.shape[1], LEVELS=tree.num_levels, PLACES=PLACES,
     )  # fmt: skip
     return node_frames, node_ids, node_tokens, links, link_cosines, boxes, patch_counts, node_of_patch, member_of
-
-
-def _table(tree: Quadtree, name: str, device: torch.device) -> torch.Tensor:
-    return tree_tensor(tree, name, device)
 
 
 @triton.jit

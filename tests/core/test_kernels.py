@@ -89,7 +89,7 @@ SMALL_KERNELS = {
     "_mean_kernel": "features:*bf16 tile_rows:*i32 weights:*fp32 means:*fp32 SIDE=64 ROWS=8 CHANNELS=256",
     "_ancestor_kernel": "frames:*bf16 patches:*i32 weights:*fp32 ancestors:*i32 pairs:*i32 coarse:*fp32 lengths:*fp32 "
     "pair_cosines:*fp32 SIDE=64 LEVELS=4 CHANNELS=64",
-    "_border_kernel": "frames:*bf16 nodes:*i64 rows:*i64 weights:*fp32 minima:*fp32 ROWS=16 CHANNELS=256",
+    "_border_kernel": "frames:*bf16 nodes:*i64 rows:*i64 weights:*fp32 minima:*fp32 ROWS=8 CHANNELS=256",
     "_order_kernel": "keys:*i32 order:*i64 node:*i64 node_ids:*i64 levels:*i64 level_weights:*fp32 weights:*fp32 "
     "starts:*i32 BY_LEVEL=1 ROWS=256",
     "_mark_kernel": "minima:*fp32 pair_cosines:*fp32 ancestors:*i64 top_left:*i64 pair_index:*i64 levels:*i8 tops:*i32 "
