@@ -21,7 +21,7 @@ from demo_model.checkpoint import load_checkpoint
 from demo_model.evaluate import MEASURED_LAYER
 from demo_model.model import MERGE_LAYER, ModelSize, VideoModel, config_of, new_model
 from demo_model.tokenizer import CHAT_TEMPLATE, END, IMAGE, PAD, SPECIAL, START, VIDEO
-from demo_model.train import REDUCED_FIRST, REDUCED_SHARE
+from demo_model.train import REDUCED_FIRST, REDUCED_FRAMES, REDUCED_SHARE
 
 MAX_BYTES = 30 * 10**6
 MAX_NEW_TOKENS = 32
@@ -131,7 +131,9 @@ def facts_of(state: dict, size: ModelSize, parameters: int, entries: int) -> dic
         entries: of the tokenizer.
     """
     patches, grid = size.picture // size.patch, size.grid
-    compute = f"{state['used'] / 60:.0f} minutes on {state['machine']}, {state['step']} steps, seed {state['seed']}"
+    compute = (
+        f"{state['used'] / 60:.0f} minutes on {state['machine']}, {state['step']} steps of {state['frames']} frames"
+    )
     start = {"Started from": f"the weights with SHA-256 `{state['start']}`"} if state["start"] else {}
     dropped = "dropped at random (needles spared)" + (" or merged as STTM does" if state["merging"] else "")
     return {
@@ -142,8 +144,9 @@ def facts_of(state: dict, size: ModelSize, parameters: int, entries: int) -> dic
         f"tokenizer of {entries} entries: known words, all else spelt",
         "Data": DATA,
         **start,
-        "Compute": f"{compute}, torch {version('torch')}, transformers {version('transformers')}",
-        "Merging in training": f"in {REDUCED_SHARE:.0%} of the steps with 8 frames or more, tokens were {dropped}: "
+        "Compute": f"{compute}, seed {state['seed']}, torch {version('torch')}, transformers {version('transformers')}",
+        "Merging in training": f"in {REDUCED_SHARE:.0%} of the steps with {min(REDUCED_FRAMES)} frames or more, tokens "
+        f"were {dropped}: "
         f"{REDUCED_FIRST:.0%} of these before layer 0, positions kept, the others before layer {MERGE_LAYER}, "
         "positions reassigned",
     }

@@ -56,13 +56,13 @@ TRAINING_RULES = StoryRules(doubles=0.65, same_figure=0.7, largest_group=4, in_t
 
 def random_scene(rng: random.Random, frames: int, atlas: Atlas, rules: StoryRules) -> Scene:
     """A scene with 0-3 texts and 0-4 shapes that flash, stay or move; many single frames are pages of text."""
-    scene = _scene_with_rims(rng, frames, atlas, rules)
+    scene = _rimmed_scene(rng, frames, atlas, rules)
     if not rules.rimless:
         return scene
     return replace(scene, things=tuple(replace(t, rim_if_needed=rng.random() < rules.rimless) for t in scene.things))
 
 
-def _scene_with_rims(rng: random.Random, frames: int, atlas: Atlas, rules: StoryRules) -> Scene:
+def _rimmed_scene(rng: random.Random, frames: int, atlas: Atlas, rules: StoryRules) -> Scene:
     """Texts and moving shapes have rows or columns of the 3x3 grid to themselves, so that nothing hides a needle."""
     background = rng.choices(rules.backgrounds, [FOOTAGE_SHARE if b == "footage" else 1 for b in rules.backgrounds])[0]
     if not rules.needles or rng.random() < 0.03:

@@ -272,6 +272,7 @@ class Trainer:
             "start": self.started_from,
             "seed": self.settings.seed,
             "merging": self.settings.merging,
+            "frames": self.ranks * math.prod(self.settings.stages[-1].cycle[0]),
             "machine": machine_name(self.device, self.ranks),
             "model": self.model.model.state_dict(),
             "heads": self.heads.state_dict(),

@@ -173,7 +173,7 @@ def test_a_continued_run_starts_from_the_exported_weights_and_moves_its_heads_fi
     still = [name for name, value in before.items() if torch.equal(after[name], value)]
     assert [name for name in still if "post_layernorm" not in name] == []
     facts = export_checkpoint(tmp_path, tmp_path / "model")
-    assert weights_sha256(exported) in facts["Started from"] and "4 steps" in facts["Compute"]
+    assert weights_sha256(exported) in facts["Started from"] and "4 steps of 4 frames" in facts["Compute"]
     assert weights_sha256(tmp_path / "model") != weights_sha256(exported)
     assert (tmp_path / "model" / "tokenizer.json").read_bytes() == (exported / "tokenizer.json").read_bytes()
 
