@@ -1,4 +1,8 @@
-"""Which tensors the Triton kernels work on. Without Triton, and on other devices, PyTorch does all of it."""
+"""Which tensors the Triton kernels work on. Without Triton, and on other devices, PyTorch does all of it.
+
+Triton launches on the current GPU, whichever one its arguments are on: call kernels inside
+``with torch.cuda.device_of(tensor)``.
+"""
 
 from __future__ import annotations
 

@@ -83,7 +83,8 @@ def apply_plan(plan: MergePlan, tokens: torch.Tensor) -> MergedTokens:
         plan = plan.to(tokens.device)
     flat = tokens.reshape(plan.num_patches, tokens.shape[-1])
     if kernels := dispatch.kernels_for(flat):
-        return MergedTokens(kernels.pool_members(flat.contiguous(), *sorted_members(kernels, plan)), plan)
+        with torch.cuda.device_of(flat):
+            return MergedTokens(kernels.pool_members(flat.contiguous(), *sorted_members(kernels, plan)), plan)
     token, weights = plan.member_of.reshape(-1), member_weights(plan)
     return MergedTokens(pool_members(flat, token, weights, plan.num_tokens), plan)
 

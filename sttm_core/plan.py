@@ -150,7 +150,8 @@ def build_plan(
     if dispatch.kernels_for(minima):
         from .kernels_plan import plan_arrays  # needs Triton
 
-        arrays = plan_arrays(tables.tree, minima, tables.pair_cosines, tau_s, tau_t, rules, not_finite)
+        with torch.cuda.device_of(minima):
+            arrays = plan_arrays(tables.tree, minima, tables.pair_cosines, tau_s, tau_t, rules, not_finite)
     else:
         broken = not_finite is not None and bool(not_finite.item())
         arrays = None if broken else _plan_arrays(tables, tau_s, tau_t, rules)

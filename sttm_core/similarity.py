@@ -127,7 +127,8 @@ def unchecked_tables(
     released = released and len(tree.border_nodes) > 0
     frames = tokens.reshape(tokens.shape[0], tree.num_patches, tokens.shape[-1])  # [T, H*W, C]
     make = _kernel_tables if dispatch.kernels_for(frames) else _torch_tables
-    *minima_and_pairs, not_finite = make(frames, tree, weighting, released)
+    with torch.cuda.device_of(frames):
+        *minima_and_pairs, not_finite = make(frames, tree, weighting, released)
     return SimilarityTables(tree, *minima_and_pairs, weighting), not_finite
 
 
