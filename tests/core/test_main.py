@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sttm_core.__main__ import main
-from sttm_core.command_line import memory_limits, merge_settings, published
+from sttm_core.__main__ import duration, main
+from sttm_core.command_line import INTERRUPTED, memory_limits, merge_settings, open_video, published
 from sttm_core.comparison import MergeSettings
 from sttm_core.defaults import SHIPPED_MODEL, default_thresholds
 from sttm_core.engine import OutOfMemoryError, VideoLLM
@@ -131,6 +131,22 @@ def test_a_budget_is_met_and_the_baseline_can_be_left_out(ask: Callable, video: 
     assert found["settings"]["num_frames"] == 3 and found["budget_missed"] == ""
 
 
+def test_layer_root_level_and_positions_reach_the_engine(
+    ask: Callable, llm: VideoLLM, video: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rules, prefill = [], llm.prefill
+    monkeypatch.setattr(llm, "prefill", lambda *a, position_rule: rules.append(position_rule) or prefill(*a))
+    options = "--num-frames 2 --runs 1 --json --max-new-tokens 1 --tau-spatial -1 --tau-temporal 0 --merge-layer 3"
+    code, out, _ = ask(video, QUESTION, *options.split(), "--root-level", 2, "--position-rule", "merged")
+    assert code == 0
+    found, encoded = json.loads(out), llm.encode(VideoClip.open(video, 2), merge_layer=3)
+    assert found["tokens"]["kept"] == 2 * 7 * 7  # the grids of 14x14 are 7x7, 4x4, 2x2
+    assert rules == ["merged"] * 4  # both columns, once to answer and once to be timed
+    later = encoded.layout.num_patches - 2 * 7 * 7
+    a_token = found["baseline"]["kv_bytes"] / (found["baseline"]["prompt_tokens"] * llm.num_layers)
+    assert found["baseline"]["kv_bytes"] - found["merged"]["kv_bytes"] == later * (llm.num_layers - 3) * a_token
+
+
 def test_a_budget_that_no_threshold_reaches_is_said(ask: Callable, video: Path) -> None:
     options = ("--num-frames", 2, "--runs", 1, "--json", "--no-baseline", "--retention", 0.001)
     code, out, err = ask(video, QUESTION, *options)
@@ -171,6 +187,23 @@ def test_a_budget_goes_as_the_model_advises(tmp_path: Path, given: str | None, p
 
 
 @pytest.mark.parametrize(
+    ("frames", "name", "expected"),
+    [
+        (None, None, ((16,), {})),
+        (4, None, ((4,), {})),
+        (None, "videomme-50", ((), {"fps": 1.0, "max_frames": 128})),
+        (None, "vnbench-30", ((), {"fps": 1.0, "max_frames": 180})),
+        (4, "videomme-50", ((4,), {})),
+    ],
+)
+def test_frames_are_those_asked_for_or_sampled_as_published(
+    monkeypatch: pytest.MonkeyPatch, frames: int | None, name: str | None, expected: tuple
+) -> None:
+    monkeypatch.setattr(VideoClip, "open", lambda path, *given, **options: (given, options))
+    assert open_video("clip.mp4", frames, published(name, "lmms-lab/LLaVA-Video-7B-Qwen2")) == expected
+
+
+@pytest.mark.parametrize(
     ("text", "limits"),
     [(None, None), ("0=70GiB", {0: "70GiB"}), ("0=70GiB, cpu=100GiB", {0: "70GiB", "cpu": "100GiB"})],
 )
@@ -188,6 +221,23 @@ def test_the_table_shows_what_the_json_says(ask: Callable, video: Path, monkeypa
     prompt, kv_cache = lines["prompt tokens"][2:], lines["KV cache"][2:]
     assert prompt[0] == prompt[1] and kv_cache[:2] == kv_cache[2:]  # nothing was merged
     assert "the same answer" in out
+    assert "All tokens" in out and "TTFT, one run" in out
+
+
+def test_without_the_baseline_the_table_has_one_column(ask: Callable, video: Path) -> None:
+    options = ("--num-frames", 1, "--runs", 2, "--no-baseline", "--max-new-tokens", 1)
+    code, out, _ = ask(video, QUESTION, *options)
+    assert code == 0
+    assert "Merged" in out and "TTFT, median of 2" in out
+    assert "All tokens" not in out and "times as fast" not in out
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(1.364, "1.36 s"), (0.9995, "1.00 s"), (0.9994, "999 ms"), (0.00995, "10 ms"), (0.00994, "9.9 ms"), (0, "0 ms")],
+)
+def test_durations_have_the_digits_that_count(seconds: float, text: str) -> None:
+    assert duration(seconds) == text
 
 
 @pytest.mark.parametrize(
@@ -272,6 +322,17 @@ def test_lack_of_memory_is_one_sentence_and_other_faults_keep_their_trace(
     monkeypatch.setattr(llm, "encode", fail(RuntimeError("a fault")))
     with pytest.raises(RuntimeError, match="a fault"):
         ask(video, QUESTION)
+
+
+def test_an_interrupted_run_has_the_shells_exit_code(
+    ask: Callable, llm: VideoLLM, video: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(llm, "encode", interrupt)
+    code, out, err = ask(video, QUESTION)
+    assert (code, out) == (INTERRUPTED, "") and INTERRUPTED == 130 and "Traceback" not in err
 
 
 def test_without_arguments_it_explains_itself(capsys: pytest.CaptureFixture) -> None:

@@ -75,6 +75,10 @@ def test_the_docs_show_what_the_command_prints(table, folder_72b) -> None:
         }
 
 
+def test_one_token_at_least_is_kept(table) -> None:
+    assert table("--num-frames", 2, "--retention", "1e-9")["video tokens"] == [str(2 * 14 * 14), "1"]
+
+
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_an_outline_has_the_weights_of_the_loaded_model(tmp_path, dtype) -> None:
     write_original(tmp_path)

@@ -175,6 +175,9 @@ def test_fps_takes_the_frame_on_screen_at_each_tick(folder, mp4, name, fps):
 def test_fps_falls_back_to_even_spacing_beyond_max_frames(mp4):
     clip = VideoClip.open(mp4, fps=10, max_frames=5)
     assert stamps_of(clip) == [0, 15, 30, 44, 59]
+    at_rate = stamps_of(VideoClip.open(mp4, fps=10))
+    assert stamps_of(VideoClip.open(mp4, fps=10, max_frames=len(at_rate))) == at_rate  # exactly as many as allowed
+    assert at_rate != uniform_indices(NUM_FRAMES, len(at_rate)).tolist()
     assert VideoClip.open(mp4, 40, max_frames=2).frame_indices.tolist() == [0, 59]
 
 
@@ -275,6 +278,7 @@ def test_frames_in_memory():
     assert clip.times.tolist() == [0, 1, 2] and clip.duration_s == 3 and clip.fps == 1
     timed = VideoClip.from_frames(list(frames), times=[0.5, 1.0, 2.0], name="screen")
     assert timed.name == "screen" and timed.times.tolist() == [0.5, 1.0, 2.0] and stamps_of(timed) == [0, 1, 2]
+    assert timed.duration_s == 1.5 + 0.75 and timed.fps == 3 / 2.25  # the last frame is shown as long as the others
     assert clip.content_hash == VideoClip.from_frames(frames.copy()).content_hash
     assert len({clip.content_hash, timed.content_hash, VideoClip.from_frames(frames[::-1]).content_hash}) == 3
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from playwright.sync_api import expect
 
-from tests.ui.app.visit import VIEW, alive, card, keep, number, shows, stats
+from tests.ui.app.visit import VIEW, alive, card, keep, number, shows, stats, toast
 
 
 def test_alive_at_once_and_both_sliders_change_the_picture_without_a_request(visit, studio):
@@ -82,9 +82,13 @@ def amid_the_needle(page) -> int:
     return (first + last) // 2
 
 
-def test_a_link_with_nonsense_opens_the_first_sample(visit):
-    page = visit("sample=../../etc&frames=-3&ts=abc&layer=99&frame=1e9&rules=mine")
+def test_a_link_with_nonsense_opens_the_first_sample(visit, studio):
+    page = visit("sample=../../etc&frames=-3&ts=abc&layer=99&frame=1e9&rules=mine&q=Where%3F")
+    expect(page.locator("#question textarea")).to_have_value("Where?")  # the rest of the link was followed
     shows(page, frames=16, rules="paper", frame=amid_the_needle(page))
+    expect(toast(page)).to_have_count(0)
+    page.get_by_text("Rules, positions, layer, runs").click()
+    expect(number(page, "layer")).to_have_value(str(studio.llm.default_merge_layer))
 
 
 def test_a_sample_opens_where_its_needle_is_seen(visit):
