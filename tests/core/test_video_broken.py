@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 
 import sttm_core.video_decode as video_decode
+import sttm_core.video_probe as video_probe
 from sttm_core.video import VideoClip, VideoError, is_browser_playable, write_preview
 from tests.core.test_video_stamps import NUM_FRAMES, make, make_sound, stamps_of
 
@@ -77,6 +79,41 @@ def test_a_path_that_is_no_file(folder, name, words):
 
 def test_sound_without_pictures(folder):
     _assert_refused(make_sound(folder / "song.mp4"), "holds sound only")
+
+
+def test_the_cover_of_a_song_is_no_video(folder):
+    path = folder / "covered.mp3"
+    with av.open(str(path), "w") as container:
+        sound, cover = container.add_stream("mp3", rate=44100), container.add_stream("mjpeg", rate=1)
+        cover.width, cover.height, cover.pix_fmt = 64, 64, "yuvj420p"
+        cover.disposition = av.stream.Disposition.attached_pic
+        picture = av.VideoFrame.from_ndarray(np.full((64, 64, 3), 90, np.uint8), format="rgb24")
+        packets = [*cover.encode(picture), *cover.encode()]
+        for number in range(20):
+            frame = av.AudioFrame.from_ndarray(np.zeros((1, 1152), np.int16), format="s16p", layout="mono")
+            frame.sample_rate, frame.pts = 44100, 1152 * number
+            packets += sound.encode(frame)
+        container.mux([*packets, *sound.encode()])
+    with av.open(str(path)) as container:
+        assert len(container.streams.video) == 1, "no test of a cover"
+    _assert_refused(path, "holds sound only")
+
+
+def test_what_is_no_regular_file_is_refused_unopened(folder):
+    os.mkfifo(folder / "pipe.mp4")
+    _assert_refused(folder / "pipe.mp4", "is not a regular file")
+
+
+def test_a_file_of_somebody_else(mp4, monkeypatch):
+    monkeypatch.setattr(os, "access", lambda path, mode: mode != os.R_OK)
+    _assert_refused(mp4, "may not be read")
+
+
+def test_without_pyav_frames_in_memory_still_work(mp4, monkeypatch):
+    monkeypatch.setattr(video_probe, "av", None)
+    with pytest.raises(VideoError, match="^Video files need PyAV, which is not installed: run `pip install av`.$"):
+        VideoClip.open(mp4)
+    assert VideoClip.from_frames(np.zeros((2, 4, 4, 3), np.uint8)).num_frames == 2
 
 
 def _assert_refused(path: Path, words: str) -> None:
