@@ -6,7 +6,6 @@ import json
 
 import pytest
 import torch
-import typer
 from typer.testing import CliRunner
 
 from benchmarks import merge_op
@@ -14,14 +13,9 @@ from benchmarks.__main__ import benchmarks, cli
 from benchmarks.merge_check import compare_devices, crisp_video, exact_cosines, largest_error
 from benchmarks.transcription import merge_pairwise
 from sttm_core import Quadtree, merge_tokens, similarity_tables, thresholds_for_retention
+from tests.benchmarks.commands import app_of
 
 CPU = torch.device("cpu")
-
-
-def app_of(command) -> typer.Typer:
-    app = typer.Typer()
-    app.command()(command)
-    return app
 
 
 @pytest.mark.parametrize(("height", "width", "root_level"), [(14, 14, 1), (9, 11, 1), (6, 8, 0), (4, 5, 1)])
