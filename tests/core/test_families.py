@@ -180,6 +180,13 @@ def test_a_folder_saved_by_transformers_loads_and_answers_the_same(model_type, t
     assert (a - b).abs().max() < 1e-5
 
 
+def test_a_chat_template_without_a_video_is_one_sentence(monkeypatch):
+    llm = tiny("llava_onevision")
+    monkeypatch.setattr(llm.family, "prompt", lambda processor, question: f"user: {question}")
+    with pytest.raises(ValueError, match="^the chat template of this model places no '<video>' in the prompt.$"):
+        llm.question_ids(QUESTIONS[0])
+
+
 FOLLOWING_THE_VIDEO = [name for name in FAMILIES if tiny(name).family.frame_tokens]
 
 

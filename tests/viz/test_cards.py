@@ -7,7 +7,6 @@ from html.parser import HTMLParser
 
 import pytest
 
-from sttm_core.engine import Answer
 from sttm_core.timing import Timings
 from tests.viz.columns import TIMES, answer, column
 from viz.cards import answer_card, bytes_text, empty_cards, marked_words, working_cards
@@ -74,6 +73,8 @@ def test_merging_is_proved_by_token_counts(kept, said):
 def test_truth_is_compared():
     left, right = cards(column(None, answer("K7P2")), column(10, answer("nothing")), truth="k7p2")
     assert "✓ truth: k7p2" in left and "✗ truth: k7p2" in right
+    early = replace(answer("K7"), finished=False)
+    assert "truth" not in "".join(cards(column(None, early), column(10, None), truth="k7p2"))
 
 
 def test_who_waits_for_whom():
@@ -81,6 +82,9 @@ def test_who_waits_for_whom():
     assert "reading all tokens" in left and "next, after all tokens" in right
     _, right = cards(column(None, answer("x")), column(10, None))
     assert "reading 10 merged tokens" in right
+    failed = column(None, None)
+    failed.error = "no memory"
+    assert "reading 10 merged tokens" in cards(failed, column(10, None))[1]
 
 
 def test_medians_cached_prefixes_and_what_goes_on():
@@ -138,6 +142,5 @@ def test_cards_before_and_between():
 
 
 def test_an_answer_without_text_is_said_to_be_empty():
-    left, _ = cards(column(None, answer("")), column(10, answer("")))
-    assert "(empty)" in left
-    assert isinstance(answer(""), Answer)
+    for html in cards(column(None, answer("")), column(10, answer(""))):
+        assert "(empty)" in html

@@ -7,8 +7,10 @@ import math
 
 import numpy as np
 import pytest
+import torch
 from scipy.stats import binomtest
 
+from sttm_core import similarity_tables
 from tests.viz.hand_plan import hand_plan
 from viz.charts import accuracy_curves, retention_per_frame, retention_surface_chart, ttft_bars, wilson_interval
 from viz.labels import clock, duration
@@ -36,6 +38,9 @@ def test_retention_per_frame_carries_the_plan(dark, colors):
 def test_ticks_are_few_enough_for_a_phone():
     plan = hand_plan()
     assert len(retention_per_frame(plan).layout.xaxis.tickvals) == 2
+    many = similarity_tables(torch.ones(20, 2, 2, 3)).plan(0.5, 0.5)
+    axis = retention_per_frame(many, np.arange(20.0)).layout.xaxis
+    assert list(axis.tickvals) == [1, 5, 9, 13, 17] and axis.ticktext[1] == "0:04.0"
     with pytest.raises(ValueError, match="one time for each of the 2 frames, got 3"):
         retention_per_frame(plan, [0, 1, 2])
 

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from sttm_core import Quadtree, similarity_tables
+from viz import exports
 from viz.exports import plan_dict, write_figure, write_plan
 
 
@@ -40,6 +41,18 @@ def test_the_json_plan_rebuilds_the_tokens(tokens: torch.Tensor, rules: str) -> 
     joined = [found["node_tokens"][a] == found["node_tokens"][b] for a, b in found["links"]]
     assert joined and (all(joined) or rules == "as_released")
     assert min(found["link_cosines"]) >= 0.85
+
+
+@pytest.mark.parametrize(("steps", "shown"), [(1, [0]), (4, [0, 1, 2, 3]), (6, [0, 1, 2, 4, 5])])
+def test_the_figure_shows_up_to_five_steps_by_their_first_frames(tokens, tmp_path, monkeypatch, steps, shown) -> None:
+    seen = {}
+    figure = SimpleNamespace(savefig=lambda path, dpi: None)
+    monkeypatch.setattr(exports, "merge_figure", lambda *given: seen.update(given=given) or figure)
+    clip = SimpleNamespace(frames=np.arange(2 * steps), times=np.arange(2 * steps) / 4)
+    plan = similarity_tables(tokens[:steps], Quadtree(8, 12)).plan(0.9, 0.85)
+    write_figure(SimpleNamespace(clip=clip, step_frames=np.arange(steps) * 2), plan, tmp_path / "plan.pdf")
+    frames, _, indices, times = seen["given"]
+    assert (frames / 2).tolist() == list(range(steps)) == (2 * times).tolist() and indices == shown
 
 
 def test_files_hold_the_plan_the_runs_and_a_figure(tokens: torch.Tensor, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ import viz
 from sttm_core import Quadtree, similarity_tables
 from viz.inspector import InspectorData, export_html, threshold_ranges
 from viz.inspector.bundle import MODULES, embed_json, script
+from viz.inspector.images import MOST_BYTES, encode_frames
 
 NEEDLE = {"label": "code", "frames": [1, 2], "box": [0, 0, 2, 3]}
 
@@ -133,6 +134,7 @@ def test_sliders_span_what_changes_something(spread):
     widened = threshold_ranges(tables, tau_spatial=0.1, tau_temporal=0.2)
     assert (widened["tauSpatial"]["min"], widened["tauTemporal"]["min"]) <= (0.1, 0.2)
     assert widened["start"] == {"tauSpatial": 0.1, "tauTemporal": 0.2}
+    assert threshold_ranges(tables, tau_spatial=1.5)["tauSpatial"]["max"] == 1.5
 
 
 def test_a_single_frame_of_one_patch():
@@ -144,6 +146,9 @@ def test_a_single_frame_of_one_patch():
 def test_markup_cannot_break_out_of_the_page():
     page = export_html(data(title="</script><script>alert(1)</script>\u2028"))
     assert "<script>alert" not in page
+    page = export_html(data(), runs=[{"answer <b>": "<script>alert(2)</script>"}, {"kept": "12%"}])
+    assert "<script>alert" not in page and "<b>" not in page.split("<h2>Runs</h2>")[1].split("</table>")[0]
+    assert "<td>&lt;script&gt;alert(2)&lt;/script&gt;</td><td></td>" in page and "<td></td><td>12%</td>" in page
     assert json.loads(embed_json({"a": "</script>\u2028"})) == {"a": "</script>\u2028"}
 
 
@@ -164,7 +169,22 @@ def test_in_a_notebook(tmp_path):
     view = viz.inspect(tokens(), pictures(), title='a "clip"', settings={"frame": 2})
     markup = view._repr_html_()
     assert markup.startswith("<iframe srcdoc=") and markup.count("<") == 2
-    assert '"frame":2' in view.save(tmp_path / "view.html").read_text("utf-8")
+    page = view.save(tmp_path / "view.html").read_text("utf-8")
+    assert '"frame":2' in page and '"times":[0.0,1.0,2.0,3.0]' in page and '"levels":2' in page
+    options = {"times": [0, 0.5, 1, 4], "root_level": 0, "weighting": "patches"}
+    other = viz.inspect(tokens(), pictures(), **options).page
+    assert '"times":[0.0,0.5,1.0,4.0]' in other and '"levels":3' in other
+    tables = similarity_tables(tokens(), Quadtree(5, 8, 0), weighting="patches")
+    assert base64.b64encode(tables.pair_cosines.numpy().tobytes()).decode() in other
+
+
+def test_pictures_that_compress_badly_stay_small():
+    noise = np.random.default_rng(0).integers(0, 256, (2, 360, 640, 3), dtype=np.uint8)
+    flat = np.full_like(noise, 90)
+    for frames, quality in ((noise, 82), (flat, 82)):
+        files = encode_frames(frames, quality=quality)
+        assert max(map(len, files.stage)) <= MOST_BYTES and files.size == (640, 360)
+    assert len(encode_frames(noise, quality=20).stage[0]) <= len(encode_frames(noise).stage[0])
 
 
 def test_importing_viz_brings_in_nothing_heavy():

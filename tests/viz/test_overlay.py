@@ -8,6 +8,7 @@ import torch
 
 from sttm_core import Quadtree, similarity_tables
 from tests.viz.hand_plan import BOXES, CHAINED, hand_plan, hand_tables, noise_frames
+from viz.canvas import pixel_edges, text_bar
 from viz.overlay import (
     ChainOverlay,
     GhostOverlay,
@@ -81,6 +82,30 @@ def test_ghost_keeps_representatives_and_dims_the_rest():
     assert np.array_equal(drawn[~merged], frame[~merged])
     assert (drawn[merged].max(axis=-1) < 0.31 * 251).all()
     assert np.array_equal(GhostOverlay(min_width=1).annotate(frame, plan, 0), frame)  # nothing comes before frame 0
+    outlined = GhostOverlay(dim=0.3, outline=True, line_width=1, min_width=1).annotate(frame, plan, 1)
+    lines = outline_mask([box for box in BOXES if box not in CHAINED], 20, 30, 1)
+    assert (outlined[lines] == 255).all() and np.array_equal(outlined[~lines], drawn[~lines])
+
+
+@pytest.mark.parametrize(
+    ("patches", "pixels", "edges"), [(3, 10, [0, 3, 7, 10]), (4, 8, [0, 2, 4, 6, 8]), (4, 2, [0, 1, 1, 2, 2])]
+)
+def test_patches_begin_at_the_nearest_pixel(patches, pixels, edges):
+    assert pixel_edges(patches, pixels).tolist() == edges
+
+
+def test_text_is_made_smaller_until_both_parts_fit():
+    def blanks(bar) -> int:
+        """The widest run of columns without ink between the first and the last that have some."""
+        inked = np.flatnonzero((bar != 255).any(axis=(0, 2)))
+        return int(np.diff(inked).max())
+
+    roomy, narrow = (
+        text_bar(width, 40, "frame 7, 0:03.5", "702 of 3136 kept", ink="#000000", surface="#FFFFFF")
+        for width in (900, 260)
+    )
+    assert blanks(roomy) > 300 and blanks(narrow) > 15
+    assert np.flatnonzero((narrow != 255).any(axis=(0, 2)))[[0, -1]].tolist() != [0, 259]
 
 
 def test_chains_mark_their_members_in_every_frame_with_one_colour():
@@ -108,6 +133,8 @@ def test_highlight_shows_one_token_and_dims_the_others():
     border = outline_mask([CHAINED[0]], 20, 30, 3)  # a seam and a line of double width
     assert np.array_equal(drawn[box & ~border], frame[box & ~border])
     assert np.abs(drawn[~box] - frame[~box] * 0.4).max() <= 1
+    line = border & ~outline_mask([CHAINED[0]], 20, 30, 1)  # inside the seam
+    assert (drawn[line] == rgb(CHAINS[0])).all()
     with pytest.raises(ValueError, match="highlight names token 99"):
         ChainOverlay(highlight=[99]).annotate(frame, hand_plan(), 1)
 

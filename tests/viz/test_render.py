@@ -14,7 +14,7 @@ from sttm_core.defaults import SHIPPED_MODEL
 from sttm_core.engine import VideoLLM
 from sttm_core.video import VideoClip, write_mp4
 from tests.viz.hand_plan import hand_plan, noise_frames
-from viz.__main__ import Overlay, draw, main
+from viz.__main__ import Overlay, check_out, draw, main
 from viz.overlay import HeatOverlay, Mixed, QuadtreeOverlay, render_strip
 
 FRAMES = 3
@@ -115,6 +115,13 @@ def test_bad_options_are_one_sentence_and_leave_no_file(
     assert (code, out, err.count("\n")) == (2, "", 1)
     assert sentence in err
     assert [file.name for file in tmp_path.iterdir()] == ["folder.png"]
+
+
+def test_a_folder_of_somebody_else_is_refused_before_any_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    check_out(tmp_path / "a.png")
+    monkeypatch.setattr("viz.__main__.os.access", lambda path, mode: False)
+    with pytest.raises(ValueError, match="does not exist or can't be written to; choose another one for --out."):
+        check_out(tmp_path / "a.png")
 
 
 def test_a_broken_video_is_one_sentence(render: Callable, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -96,13 +97,65 @@ def test_a_video_is_encoded_once_and_prefixes_are_reused(clip_path):
     assert again[1].answer.text == "And now? merged"
 
 
-def test_other_thresholds_need_a_new_merged_prefix_only(clip_path):
+@pytest.mark.parametrize(
+    "changed", [{"tau_spatial": 0.5}, {"tau_temporal": 0.5}, {"rules": "as_released"}, {"position_rule": "merged"}]
+)
+def test_other_settings_need_a_new_merged_prefix_only(clip_path, changed):
     studio = make(clip_path)
     ref = studio.open(clip_path, FRAMES)
     last(studio, ref)
-    baseline, merged = last(studio, ref, settings=MergeSettings(0.5, 0.5))
+    baseline, merged = last(studio, ref, settings=replace(SETTINGS, **changed))
     assert (baseline.cached, merged.cached) == (True, False)
     assert studio.llm.calls.count("encode") == 1
+
+
+def test_a_prefix_of_a_video_that_is_gone_is_made_anew(clip_path):
+    studio = make(clip_path)
+    ref = studio.open(clip_path, FRAMES)
+    last(studio, ref)
+    for key in [key for key in studio.store._items if key[0] == "encoded"]:
+        del studio.store._items[key]
+    columns = last(studio, ref)
+    assert [column.cached for column in columns] == [False, False] and studio.llm.calls.count("encode") == 2
+    assert columns[0].prefix.encoded is columns[1].prefix.encoded is studio.encoded(ref, SETTINGS)
+
+
+def test_another_number_of_frames_is_another_video(clip_path):
+    studio = make(clip_path)
+    for frames in (2, FRAMES, 2):
+        studio.encoded(studio.open(clip_path, frames), SETTINGS)
+    assert studio.llm.calls == ["encode", "encode"]
+
+
+def test_the_frames_are_those_of_the_video_asked_for(clip_path, tmp_path):
+    studio, other = make(clip_path), tmp_path / "other.mp4"
+    write_mp4([np.full((32, 48, 3), 255, dtype=np.uint8)] * 3, other, 2)
+    one, two = studio.open(clip_path, FRAMES), studio.open(other, 3)
+    assert [studio.clip(ref).content_hash for ref in (one, two)] == [one.content_hash, two.content_hash]
+
+
+def test_limits_and_positions_reach_the_model(clip_path, monkeypatch):
+    studio, seen = make(clip_path), []
+    answering, prefill = studio.llm.answering, studio.llm.prefill
+    monkeypatch.setattr(
+        studio.llm, "answering", lambda *a, max_new_tokens=None: seen.append(max_new_tokens) or answering(*a)
+    )
+    monkeypatch.setattr(
+        studio.llm, "prefill", lambda *a, position_rule: seen.append(position_rule) or prefill(*a, position_rule="")
+    )
+    settings = replace(SETTINGS, position_rule="merged")
+    *_, columns = studio.ask(studio.open(clip_path, FRAMES), "What?", settings, 7)
+    assert seen == ["merged", 7, "merged", 7]
+    *_, _ = studio.measure(columns, "What?", settings, 1)
+    assert seen[4::2] == ["merged", "merged"]
+
+
+def test_more_frames_than_allowed_are_refused_of_precomputed_samples_too(clip_path):
+    shipped = SimpleNamespace(key=SimpleNamespace(video="hash"), source_size=(32, 48), duration_s=2.0)
+    studio = make(clip_path, precomputed=SimpleNamespace(get=lambda *given: shipped))
+    assert studio.open_sample("one", 8).num_frames == 8
+    with pytest.raises(ValueError, match="between 1 and 8, got 9"):
+        studio.open_sample("one", 9)
 
 
 @pytest.mark.parametrize("failing, alive", [(0, 1), (1, 0)])
@@ -183,6 +236,10 @@ def test_needles_of_one_question(clip_path):
     encoded = studio.encoded(ref, SETTINGS)
     assert [n["label"] for n in studio.needles_of(ref, encoded, "What?")] == ["this"]
     assert studio.needles_of(ref, encoded, "Where?") == []
+    joined = SimpleNamespace(
+        clip=SimpleNamespace(times=np.arange(8) / 2), step_frames=np.arange(4) * 2, layout=encoded.layout
+    )
+    assert studio.needles_of(ref, joined, "What?")[0]["frames"] == [0, 1]  # steps of a second
 
 
 def test_the_first_sample_is_warm_after_warming_up(clip_path):

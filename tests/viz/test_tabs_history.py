@@ -7,6 +7,8 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
 from sttm_core.comparison import MergeSettings
 from tests.viz.columns import LAYER, PATCHES, TIMES, answer, column
 from viz.studio import VideoRef
@@ -45,6 +47,13 @@ def test_files_hold_all_runs_and_no_path_and_no_formula():
     assert json.loads(Path(as_json).read_text(encoding="utf-8")) == runs
     assert "secret" not in text + Path(as_json).read_text(encoding="utf-8")
     assert Path(as_csv).parent != Path(write_history(runs)[0]).parent, "each visit has its own folder"
+
+
+@pytest.mark.parametrize("begins", ["=", "+", "-", "@"])
+def test_a_spreadsheet_takes_no_cell_for_a_formula(begins):
+    as_csv, _ = write_history([run(question=f"{begins}1+2")])
+    rows = list(csv.DictReader(Path(as_csv).read_text(encoding="utf-8-sig").splitlines()))
+    assert rows[0]["question"] == f"'{begins}1+2" and rows[0]["merged"] == "two"
 
 
 def test_the_curve_is_of_this_video_frames_and_layer():
