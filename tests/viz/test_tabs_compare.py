@@ -1,0 +1,104 @@
+"""Asking without a page: what streams into both cards, what the history keeps, what can be taken home."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from sttm_core.video import VideoClip
+from tests.viz.small_studio import FRAMES, QUESTION, VALUES, small_studio, without_memory_for
+from viz.tabs.compare import Comparer, chart_of, history_updates
+from viz.tabs.history import HISTORY
+from viz.tabs.take_away import VIDEO_FPS, Exporter
+
+BUDGET = ("budget", *VALUES[1:])
+
+
+@pytest.fixture
+def studio(tmp_path):
+    return small_studio(tmp_path)
+
+
+def asked(studio, runs: int = 1, history=(), values=VALUES) -> list[tuple]:
+    ref = studio.open_sample("blocks")
+    return list(Comparer(studio).answers(ref, QUESTION, runs, 4, list(history), *values))
+
+
+@pytest.mark.parametrize("runs", [1, 3])
+def test_cards_fill_and_the_history_grows_by_one(studio, runs):
+    earlier = asked(studio)[-1][2]
+    steps = asked(studio, runs, history=earlier)
+    assert "encoding 5 frames" in steps[0][0]
+    timing = [re.search(r"timing run (\d) of 3", left) for left, *_ in steps]
+    assert [int(found[1]) for found in timing if found] == ([1, 2, 3] if runs == 3 else [])
+    left, right, history, view = steps[-1]
+    assert ("median of 3" if runs == 3 else "1 run") in left and "engaged at layer 2" in right
+    before, record = history
+    assert [before] == earlier and record["baseline"]["runs"] == record["merged"]["runs"] == runs
+    assert record["question"] == QUESTION and record["settings"]["merge_layer"] == 2
+    measured = view.props["settings"]["curve"]
+    assert measured["tokens"] == [record["tokens"]["kept"], record["tokens"]["all"]]
+    assert measured["seconds"][1] == record["baseline"]["timings_s"]["prefill"]
+
+
+@pytest.mark.parametrize("failing", [("baseline",), ("merged",), ("baseline", "merged")])
+def test_without_memory_the_card_says_so(studio, monkeypatch, failing):
+    without_memory_for(studio, monkeypatch, *failing)
+    left, right, history, _ = asked(studio, 3)[-1]
+    for name, card in (("baseline", left), ("merged", right)):
+        assert ("did not suffice" in card) == (name in failing) and ("TTFT" in card) == (name not in failing)
+    assert len(history) == (len(failing) < 2)  # nothing was answered, nothing is kept
+    assert chart_of(history, False)[1].visible is False and history_updates(history)[0].visible == bool(history)
+
+
+def test_the_chart_is_that_of_the_last_run(studio):
+    first = asked(studio)[-1][2]
+    history = asked(studio, history=first, values=BUDGET)[-1][2]
+    chart, box = chart_of(history, True)
+    seconds = [list(stage["x"]) for stage in json.loads(chart.value["plot"])["data"]]
+    last = history[-1]
+    stages = zip(last["baseline"]["timings_s"].values(), last["merged"]["timings_s"].values(), strict=True)
+    assert box.visible and seconds == [list(pair) for pair in stages]
+    assert chart_of([], False)[1].visible is False
+    log, table, as_csv, as_json = history_updates(history)
+    assert log.visible and as_csv.interactive and as_json.interactive
+    assert [row[0] for row in table.value["data"]] == [QUESTION] * 2 and len(table.value["data"][0]) == len(HISTORY)
+
+
+def test_another_video_empties_the_cards_and_keeps_what_was_measured_on_it(studio):
+    history = asked(studio)[-1][2]
+    ref = studio.open_sample("blocks")
+    for now, known in ((ref, True), (replace(ref, content_hash="other"), False)):
+        left, right, view, box = Comparer(studio).another_video(now, history, *VALUES)
+        assert "Ask a question" in left and "TTFT" not in right and box.visible is False
+        assert (view.props["settings"]["curve"] is not None) == known
+
+
+@pytest.mark.parametrize("values", [VALUES, BUDGET])
+def test_what_is_taken_home_is_the_plan_that_is_seen(studio, values):
+    exporter, ref = Exporter(studio), studio.open_sample("blocks")
+    found = json.loads(Path(exporter.data(ref, [], *values)).read_text())["plan"]
+    assert found["retention"] <= (0.3 if values is BUDGET else 1)
+    page = Path(exporter.page(ref, asked(studio)[-1][2], *values)).read_text()
+    chosen = {"tauSpatial": found["tau_spatial"], "tauTemporal": found["tau_temporal"], "rules": "paper"}
+    payload = json.loads(re.search(r'id="payload">(.*?)</script>', page, re.DOTALL)[1])
+    assert payload["settings"] == chosen and f"<td>{QUESTION}</td>" in page
+
+
+def test_files_are_named_after_the_video_and_hold_every_step(studio):
+    exporter, ref = Exporter(studio), studio.open_sample("blocks")
+    assert Path(exporter.page(ref, [], *VALUES)).name == "blocks-inspector.html"
+    for name, stem in (("Mein Film: ä.mp4", "Mein-Film"), ("....mp4", "video"), ("äö.mp4", "video")):
+        assert Path(exporter.data(replace(ref, name=name), [], *VALUES)).name == f"{stem}-plan.json"
+
+    class Progress:
+        def tqdm(self, pictures, total, desc):
+            assert total == FRAMES
+            return pictures
+
+    film = VideoClip.open(exporter.film(ref, [], *VALUES, progress=Progress()), 64)
+    assert (film.num_source_frames, film.name, round(film.fps)) == (FRAMES, "blocks-merged.mp4", VIDEO_FPS)
