@@ -1,7 +1,7 @@
 """How near a budget comes to what was asked for, and how long finding its thresholds takes.
 
-`python -m benchmarks.budget`: the shipped model's hidden states on the sample clips, budgets from 5% to 95%; then the
-time of a search and of a 20x20 retention surface on the longest table that the clips give.
+`python -m benchmarks.budget`: the shipped model's hidden states on the sample clips, budgets from 5% to 95%: the
+largest miss, the time of the slowest search, and of a 20x20 retention surface.
 """
 
 from __future__ import annotations
@@ -42,6 +42,13 @@ def misses(tables: SimilarityTables, rules: str) -> list[float]:
     return [100 * (result.budget - result.retention) for result in found]
 
 
+def slowest_search(tables: SimilarityTables, rules: str, runs: int) -> dict[str, float]:
+    """The times of the budget that takes longest."""
+    budgets = map(float, BUDGETS)
+    timed = [milliseconds(lambda b=b: thresholds_for_retention(tables, b, rules=rules), runs) for b in budgets]
+    return max(timed, key=lambda times: times["median_ms"])
+
+
 def main(
     clips: Annotated[Path, typer.Option(help="Folder of videos.")] = SHIPPED_MODEL.parent / "clips",
     frames: Annotated[int, typer.Option(min=2, help="Frames of each clip, at most.")] = 64,
@@ -50,13 +57,14 @@ def main(
 ) -> None:
     """Accuracy and speed of budgets."""
     llm, rows = VideoLLM.load(str(SHIPPED_MODEL), dtype="float32"), []
-    print("| clip | frames | rules | largest miss, points | search | surface 20x20 |\n|---|---:|---|---:|---:|---:|")
+    print("| clip | frames | rules | largest miss, points | slowest search | surface 20x20 |")
+    print("|---|---:|---|---:|---:|---:|")
     for path in sorted(clips.glob("*.mp4")):
         tables = llm.encode(VideoClip.open(path, frames)).tables
         axis = np.linspace(float(tables.child_min.min()), 1.0, SURFACE)
         for rules in ("paper", "as_released"):
             worst = max(misses(tables, rules), key=abs)
-            search = milliseconds(lambda t=tables, r=rules: thresholds_for_retention(t, 0.3, rules=r), runs)
+            search = slowest_search(tables, rules, runs)
             surface = milliseconds(lambda t=tables, r=rules, a=axis: retention_surface(t, a, a, rules=r), 3)
             rows.append({"clip": path.stem, "frames": tables.num_frames, "rules": rules, "largest_miss": worst,
                          "search": search, "surface": surface})  # fmt: skip

@@ -12,12 +12,12 @@ never gets a larger retention.
 
 Where many similarities are equal (a still picture has thousands of cosines of 1) the path jumps. A budget that lies in
 a jump, more than ``TOLERANCE`` above its lower end, is looked for from the jump's upper end with one threshold falling
-alone, first tau_S, then tau_T; again by bisection, so that the above still holds.
+alone, first tau_S, then tau_T; again by bisection, until a point is near enough. Two budgets are still in order.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -140,22 +140,28 @@ def _search(kept: _Memo, budget: float) -> tuple[Point, float]:
             kept[rung, rung]  # counted and remembered
     elif kept[0, 0] > budget:
         above = _bisect(lambda step: kept[step, step], 0, budget)
-        if budget - kept[above + 1, above + 1] > TOLERANCE:
-            for walk in (lambda step: kept[step, above], lambda step: kept[above, step]):
-                if walk(STEPS) <= budget:
-                    _bisect(walk, above, budget)
+        for walk in (lambda step: kept[step, above], lambda step: kept[above, step]):
+            if not _near(kept.values(), budget) and walk(STEPS) <= budget:
+                _bisect(walk, above, budget, until=lambda share: _near([share], budget))
     floor = min(kept.values())
     wanted = max((share for share in kept.values() if share <= budget), default=floor)
     return min(point for point, share in kept.items() if share == wanted), floor
 
 
-def _bisect(walk: Callable[[int], float], above: int, budget: float) -> int:
+def _bisect(
+    walk: Callable[[int], float], above: int, budget: float, until: Callable[[float], bool] = lambda share: False
+) -> int:
     """A step whose retention exceeds ``budget``, which the next step's does not; that of ``above`` does."""
     within = STEPS
-    while within - above > 1:
+    while within - above > 1 and not until(walk(within)):
         middle = (within + above) // 2
         within, above = (middle, above) if walk(middle) <= budget else (within, middle)
     return above
+
+
+def _near(shares: Iterable[float], budget: float) -> bool:
+    """Whether one of them is within the budget, and at most ``TOLERANCE`` below."""
+    return any(0 <= budget - share <= TOLERANCE for share in shares)
 
 
 def _thresholds(tables: SimilarityTables, prefer: str, rules: str) -> Callable[[Point], tuple[float, float]]:
