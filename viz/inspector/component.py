@@ -58,7 +58,8 @@ def component(
         inspector_id: name of this inspector on the page.
         controls: show the inspector's own sliders (an app has its own).
         present: show the button for full screen.
-        settings: what to begin with, and to keep when another video is shown.
+        settings: what to begin with, and to keep when another video is shown. An update with ``keep`` set brings
+            another video and leaves thresholds and rules as they are by then.
         message: shown while there is no video.
     """
     value = data.payload() if isinstance(data, InspectorData) else data

@@ -29,6 +29,11 @@ LINKED_JS = f"""() => {{
   const say = () => ({VIEW} ? {VIEW}.message("Opening the linked view…") : requestAnimationFrame(say));
   if (asked) say();
 }}"""  # the page comes with the first sample: it must not be taken for the linked one
+FOUND_JS = f"""(mode, found, ...taus) => {{
+  if (mode !== "{BUDGET}" || !found) return taus;
+  {VIEW}?.set(found);
+  return [found.tauSpatial, found.tauTemporal];
+}}"""  # who went back to thresholds while they were being found keeps their own
 INSTANT = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
 BROWSER_ONLY = {"fn": None, **INSTANT}
 
@@ -100,7 +105,8 @@ class Explorer:
     def sample(self, sample_id: str, *values):
         """Another sample, at its own number of frames."""
         ref = self.studio.open_sample(sample_id)
-        return (*updates(self.showing(ref, settings_from(*values))), gr.Slider(value=ref.num_frames), gr.skip())
+        settings = settings_from(*values)
+        return (*self.another(ref, settings), gr.Slider(value=ref.num_frames), gr.skip())
 
     def upload(self, path: str, frames: int, *values, progress=gr.Progress()):
         """A visitor's own file."""
@@ -108,7 +114,7 @@ class Explorer:
         ref, settings = self.studio.open(path, int(frames)), settings_from(*values)
         self.warn(ref, settings)
         progress(0.4, desc=f"encoding {frames} frames")
-        return (*updates(self.showing(ref, settings)), gr.skip(), gr.Dropdown(value=None))
+        return (*self.another(ref, settings), gr.skip(), gr.Dropdown(value=None))
 
     def warn(self, ref: VideoRef, settings: MergeSettings) -> None:
         """Say before anything runs if the unmerged video won't fit into memory."""
@@ -119,28 +125,38 @@ class Explorer:
     def again(self, ref: VideoRef, frames: int, *values, progress=gr.Progress()):
         """The same video with another number of frames or another merge layer."""
         settings = settings_from(*values)
+        return (*self.another(self.reopened(ref, frames, settings, progress), settings), gr.skip(), gr.skip())
+
+    def preset(self, ref: VideoRef, frames: int, *values, progress=gr.Progress()):
+        """The same video as a published setting, already in the panel, merges it."""
+        settings = settings_from(*values)
+        shown = self.showing(self.reopened(ref, frames, settings, progress), settings)
+        return (*updates(shown), gr.skip(), gr.skip())
+
+    def another(self, ref: VideoRef, settings: MergeSettings) -> tuple:
+        """Updates that show another video; thresholds that are not a budget's stay where they are by then."""
+        return updates(self.showing(ref, settings), keep=settings.retention is None)
+
+    def reopened(self, ref: VideoRef, frames: int, settings: MergeSettings, progress: gr.Progress) -> VideoRef:
+        """The same video with so many frames, after a warning where it won't fit."""
         progress(0.2, desc=f"encoding {frames} frames")
-        ref = self.reopened(ref, int(frames))
-        self.warn(ref, settings)
-        return (*updates(self.showing(ref, settings)), gr.skip(), gr.skip())
-
-    def reopened(self, ref: VideoRef, frames: int) -> VideoRef:
         if ref.sample_id:
-            return self.studio.open_sample(ref.sample_id, frames)
-        return self.studio.open(ref.path, frames)
+            ref = self.studio.open_sample(ref.sample_id, int(frames))
+        else:
+            ref = self.studio.open(ref.path, int(frames))
+        self.warn(ref, settings)
+        return ref
 
-    def budget(self, ref: VideoRef, *values):
-        """Thresholds for the budget, put on the sliders."""
+    def budget(self, ref: VideoRef, *values) -> dict[str, float] | None:
+        """Thresholds for the budget, as the inspector takes them; None by thresholds."""
         settings = settings_from(*values)
         if settings.retention is None:
-            return gr.skip(), gr.skip(), gr.skip()
+            return None
         tables = self.studio.tables(ref, settings)
         found = thresholds_for_retention(tables, settings.retention, prefer=settings.prefer, rules=settings.rules)
         if found.retention > settings.retention:
             gr.Warning(f"This video can't go below {found.retention:.1%}; that is what you see.", title="Budget")
-        view = {"tauSpatial": found.tau_spatial, "tauTemporal": found.tau_temporal}
-        sliders = gr.Slider(value=found.tau_spatial), gr.Slider(value=found.tau_temporal)
-        return (*sliders, gr.HTML(settings=as_update(view)))
+        return {"tauSpatial": found.tau_spatial, "tauTemporal": found.tau_temporal}
 
     def original(self, ref: VideoRef) -> gr.Video:
         """The video as it was uploaded, or a preview that browsers can play."""
@@ -180,13 +196,22 @@ def _first_look(data: InspectorData) -> int:
     return sum(data.needles[0]["frames"]) // 2 if data.needles else 0
 
 
-def updates(showing: Showing, interactive: bool | None = None) -> tuple:
-    """Updates for what `shown_components` lists."""
-    s, t = showing.sliders
+def updates(showing: Showing, interactive: bool | None = None, keep: bool = False) -> tuple:
+    """Updates that show a video.
+
+    Args:
+        interactive: whether its threshold sliders can be moved; None leaves that as it is.
+        keep: leave thresholds and rules as they are when the page gets this, and change the sliders' ranges only.
+    """
+    sliders, settings = showing.sliders, showing.settings
+    if keep:
+        sliders = [{name: value for name, value in slider.items() if name != "value"} for slider in sliders]
+        settings = {"frame": settings["frame"], "keep": True}
     active = {} if interactive is None else {"interactive": interactive}
+    s, t = sliders
     return (
         showing.ref,
-        gr.HTML(value=showing.payload, settings=as_update(showing.settings), message=""),
+        gr.HTML(value=showing.payload, settings=as_update(settings), message=""),
         gr.Dataset(samples=showing.questions, visible=bool(showing.questions)),
         showing.about,
         gr.Accordion(open=False),
@@ -229,17 +254,19 @@ def wire_explore(
         plain_errors(partial(preset_updates, studio)), c.preset,
         [c.mode, *taus, c.rules, c.position_rule, c.merge_layer, c.frames], **INSTANT,
     )  # fmt: skip
-    preset = chosen.then(plain_errors(explorer.again), [e.ref, c.frames, *c.settings], both, **loading)
+    preset = chosen.then(plain_errors(explorer.preset), [e.ref, c.frames, *c.settings], both, **loading)
     for slider, name in ((c.tau_s, "tauSpatial"), (c.tau_t, "tauTemporal")):
         slider.input(inputs=slider, js=_set_js(name), **BROWSER_ONLY)
     c.rules.input(inputs=c.rules, js=_set_js("rules"), **BROWSER_ONLY)
     e.view.change(outputs=taus, js=SLIDERS_JS.format(id=INSPECTOR_ID), **BROWSER_ONLY)
     c.original.expand(plain_errors(explorer.original), e.ref, c.player, **OPENING)
     c.mode.input(_mode_controls, c.mode, [c.budget, c.prefer, *taus], **INSTANT)
-    gr.on(
+    found = gr.JSON(visible="hidden")
+    finding = gr.on(
         [c.budget.release, c.mode.input, c.prefer.input, c.rules.input], plain_errors(explorer.budget),
-        [e.ref, *c.settings], [*taus, e.view], show_progress="hidden", trigger_mode="always_last", **OPENING,
+        [e.ref, *c.settings], found, show_progress="hidden", trigger_mode="always_last", **OPENING,
     )  # fmt: skip
+    finding.then(inputs=[c.mode, found, *taus], outputs=taus, js=FOUND_JS, **BROWSER_ONLY)
     return [sampled, uploaded, again, preset]
 
 

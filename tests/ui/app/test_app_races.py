@@ -54,3 +54,38 @@ def test_the_last_of_two_budgets_counts(visit, slow_budget):
     page.wait_for_function(f"Math.abs({VIEW}.stats().retention - 0.1) < 0.02")
     page.wait_for_timeout(700)
     assert stats(page)["retention"] == pytest.approx(0.1, abs=0.02)
+
+
+def test_going_back_to_thresholds_while_a_budget_is_found(visit, slow_budget):
+    page = alive(visit("frames=4&sample=code-short"))
+    shows(page, frames=4)
+    page.locator("#mode label", has_text="budget").click()
+    page.locator("#mode label", has_text="thresholds").click()
+    expect(number(page, "tau-s")).to_be_enabled()
+    number(page, "tau-s").fill("0.75")
+    page.wait_for_timeout(1500)  # the answer is there by now
+    assert stats(page)["tauSpatial"] == 0.75
+    expect(number(page, "tau-s")).to_have_value("0.75")
+
+
+@pytest.fixture
+def slow_encoding(monkeypatch):
+    """Another number of frames takes a second."""
+    again = explore.Explorer.showing
+    monkeypatch.setattr(explore.Explorer, "showing", lambda *args, **options: time.sleep(1) or again(*args, **options))
+
+
+def test_a_slider_moved_while_frames_are_encoded_stays(visit, slow_encoding):
+    page = visit()
+    number(page, "frames").fill("4")
+    number(page, "frames").press("Tab")
+    number(page, "tau-s").fill("0.75")
+    shows(page, tauSpatial=0.75, frames=4)
+    page.wait_for_timeout(300)
+    assert stats(page)["tauSpatial"] == 0.75
+    expect(number(page, "tau-s")).to_have_value("0.75")
+    page.locator("#sample input").click()
+    page.get_by_role("option", name="Circle, then star").click()
+    page.wait_for_function(f"{VIEW}.video.title === 'Circle, then star'")
+    page.wait_for_timeout(300)
+    assert stats(page)["tauSpatial"] == 0.75, "another sample is merged by the thresholds in view"

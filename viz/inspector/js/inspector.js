@@ -54,7 +54,8 @@ export class Inspector {
     this.controls.fit(this.video);
     this.state.digits = this.controls.digits;
     this.stale.plan = true;
-    this.set({ ...this.video.ranges.start, ...payload.settings, ...settings });
+    const start = settings.keep ? {} : { ...this.video.ranges.start, ...payload.settings };
+    this.set({ ...start, ...settings });
     this.flush();
   }
 
