@@ -39,6 +39,7 @@ def linked(**settings) -> Link:
         ({"budget": "300"}, Link("a", DEFAULT)),
         ({"ts": "nan"}, Link("a", DEFAULT)),
         ({"ts": "abc", "rules": "mine", "positions": "odd"}, Link("a", DEFAULT)),
+        ({"ts": "9", "tt": "0.8", "budget": "", "layer": "1"}, linked(tau_temporal=0.8, merge_layer=1)),
     ],
 )
 def test_links(query, link):

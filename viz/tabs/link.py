@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 
-from sttm_core.budget import EXPONENTS
 from sttm_core.comparison import MergeSettings
-from sttm_core.plan import RULES
 from sttm_core.positions import POSITION_RULES
 
 from ..studio import Studio
 
 LONGEST_QUESTION = 500
 ARRIVED_JS = "window.sttmArrived = true"
+READ = {
+    "ts": ("tau_spatial", float),
+    "tt": ("tau_temporal", float),
+    "budget": ("retention", lambda percent: float(percent) / 100),
+    "prefer": ("prefer", str),
+    "rules": ("rules", str),
+    "positions": ("position_rule", str),
+}  # names in an address: field of `MergeSettings`, how to read it
 
 
 @dataclass(frozen=True)
@@ -63,19 +70,11 @@ def link_js(inspector_id: str) -> str:
 
 
 def _settings(query: Mapping[str, str], studio: Studio) -> MergeSettings:
-    fallback = studio.start
-    try:
-        return MergeSettings(
-            tau_spatial=float(query.get("ts", fallback.tau_spatial)),
-            tau_temporal=float(query.get("tt", fallback.tau_temporal)),
-            retention=float(query["budget"]) / 100 if "budget" in query else None,
-            rules=query["rules"] if query.get("rules") in RULES else "paper",
-            merge_layer=_whole(query, "layer", studio.llm.num_layers - 1),
-            position_rule=query["positions"] if query.get("positions") in POSITION_RULES else None,
-            prefer=query["prefer"] if query.get("prefer") in EXPONENTS else fallback.prefer,
-        )
-    except ValueError:
-        return fallback
+    settings = replace(studio.start, merge_layer=_whole(query, "layer", studio.llm.num_layers - 1))
+    for name, (field, read) in READ.items():
+        with suppress(ValueError):  # the others may still make sense
+            settings = replace(settings, **{field: read(query[name])}) if name in query else settings
+    return settings
 
 
 def _whole(query: Mapping[str, str], name: str, most: int) -> int | None:
