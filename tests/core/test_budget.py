@@ -88,6 +88,11 @@ def test_the_lowest_floor_is_one_token_a_cell(tables):
     assert "below the floor" in repr(found)
 
 
+def test_the_floor_is_said_of_every_budget(tables):
+    found = thresholds_for_retention(tables, 0.5)
+    assert found.floor == len(tables.tree.cells.patches) / tables.num_patches < found.retention
+
+
 def test_negative_cosines_raise_the_floor():
     tree = Quadtree(4, 4)
     flips = torch.ones(5, 4, 4, 3) * torch.tensor([1.0, -1.0, 1.0, -1.0, 1.0])[:, None, None, None]

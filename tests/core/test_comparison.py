@@ -67,6 +67,14 @@ def test_a_budget_replaces_the_thresholds(llm: VideoLLM) -> None:
     assert MergeSettings(tau_spatial=2.0, tau_temporal=0.0).plan(encoded).retention == 1
 
 
+def test_a_budget_that_is_just_kept_is_not_missed(llm: VideoLLM) -> None:
+    encoded = llm.encode(clip())
+    reached = MergeSettings(retention=0.5).plan(encoded).retention
+    for budget, missed in ((reached, ""), (0.001, "The budget of 0.1% can't be reached")):
+        result = compare(llm, clip(), QUESTION, MergeSettings(retention=budget), runs=1, max_new_tokens=1)
+        assert result.budget_missed.startswith(missed) and bool(result.budget_missed) == bool(missed)
+
+
 @pytest.mark.parametrize("prefer", EXPONENTS)
 def test_a_budget_goes_the_way_that_is_preferred(llm: VideoLLM, prefer: str) -> None:
     encoded = llm.encode(clip())

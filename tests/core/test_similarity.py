@@ -146,3 +146,11 @@ def test_a_tree_of_another_grid_is_refused():
 def test_an_unknown_weighting_is_refused():
     with pytest.raises(ValueError, match="weighting.*area|area.*weighting"):
         similarity_tables(torch.ones(2, 6, 6, 8), weighting="area")
+
+
+@pytest.mark.parametrize(("grid", "distinct"), [((8, 8), 2), ((9, 7), 3)])
+def test_their_size_counts_each_table_once(grid, distinct):
+    """Both rules share the minima where no node lies at a border that the released code treats otherwise."""
+    tables = similarity_tables(torch.from_numpy(smooth_video(0, 3, *grid)))
+    arrays = {id(table): table for table in (tables.child_min, tables.child_min_released, tables.pair_cosines)}
+    assert len(arrays) == distinct and tables.nbytes == sum(4 * table.numel() for table in arrays.values())
