@@ -15,7 +15,6 @@ import time
 import traceback
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from itertools import cycle
 from pathlib import Path
@@ -25,67 +24,18 @@ import torch
 import typer
 from torch.profiler import ProfilerActivity, profile
 
+from benchmarks.merge_cases import CASES, DTYPES, Case, drifting_video
 from benchmarks.merge_check import compare_devices, count_flips, crisp_video
 from benchmarks.transcription import merge_pairwise
 from sttm_core import Quadtree, merge_tokens, similarity_tables, thresholds_for_retention
 from sttm_core.dispatch import kernels_for
 from sttm_core.similarity import unchecked_tables
 
-DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 MIB = 2**20
 ROTATED_BYTES = 256 * MIB  # inputs taken in turn add up to more than any cache holds
 WARM_UP = 3
 SLOW_RUNS = 7  # of what is only there for comparison
-
-
-@dataclass(frozen=True)
-class Case:
-    """One size of input, and the time and memory that it must not exceed on a GPU, None where nothing is promised."""
-
-    frames: int
-    height: int
-    width: int
-    channels: int
-    dtype: str = "bfloat16"
-    root_level: int = 1
-    must_ms: float | None = None
-    must_mib: float | None = None
-
-    def __str__(self) -> str:
-        root = "" if self.root_level == 1 else f" root {self.root_level}"
-        return f"{self.frames}x{self.height}x{self.width}x{self.channels} {self.dtype}{root}"
-
-    @property
-    def tree(self) -> Quadtree:
-        return Quadtree(self.height, self.width, self.root_level)
-
-
-CASES = (
-    Case(128, 14, 14, 3584, must_ms=1.0, must_mib=256),
-    Case(180, 14, 14, 3584, must_ms=1.3),
-    Case(64, 20, 36, 3584, must_ms=1.5, must_mib=400),
-    Case(1024, 14, 14, 3584),
-    Case(64, 27, 27, 3584),
-    Case(128, 14, 14, 3584, dtype="float32"),
-    Case(64, 24, 24, 3584, root_level=0),  # from here on cells hold more than 64 patches
-    Case(64, 27, 27, 3584, root_level=0),
-    Case(32, 64, 64, 3584),
-    Case(16, 64, 64, 3584, root_level=0),
-)
 CHECKED_GRIDS = ((14, 14, 1), (20, 36, 1), (27, 27, 1), (24, 24, 0), (27, 27, 0), (64, 64, 1))  # and root levels
-
-
-def drifting_video(frames: int, height: int, width: int, channels: int, device: torch.device) -> torch.Tensor:
-    """``[T, H, W, C]`` float32: a coarse scene that drifts, finer detail, a cut every 24 frames."""
-    draw = torch.Generator(device).manual_seed(0)
-    coarse = torch.randn(1 + frames // 24, -(-height // 4), -(-width // 4), channels, device=device, generator=draw)
-    scene = coarse.repeat_interleave(4, 1).repeat_interleave(4, 2)[:, :height, :width]
-    video = torch.empty(frames, height, width, channels, device=device)
-    drift = torch.zeros(height, width, channels, device=device)
-    for frame in range(frames):
-        drift = 0.98 * drift + 0.15 * torch.randn(drift.shape, device=device, generator=draw)
-        video[frame] = 0.5 + scene[frame // 24] + drift
-    return video
 
 
 def rotated(tokens: torch.Tensor) -> list[torch.Tensor]:

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 import torch
 from triton.testing import do_bench
 
+from benchmarks.merge_cases import DTYPES, Case, drifting_video
 from benchmarks.merge_check import exact_cosines, largest_error
 from sttm_core import Quadtree, kernels, similarity_tables, thresholds_for_retention
 from sttm_core.kernels import Cosines, GramSettings, PoolSettings
@@ -42,8 +43,6 @@ SPLITS = [Split(2), Split(3)]
 
 def tune_kernels(device: torch.device) -> dict:
     """Microseconds of each pass with each of the settings, fastest first, and the largest error of cosines."""
-    from benchmarks.merge_op import DTYPES, Case, drifting_video
-
     small, large, cells = (128, 14, 14, 3584), (64, 20, 36, 3584), (32, 64, 64, 3584)
     found = {}
     for case, grams in (

@@ -24,9 +24,10 @@ def clips(
     out: Annotated[Path, typer.Option(help="Folder for the clips and samples.json.")] = Path("assets/clips"),
 ) -> None:
     """Draw the sample clips of the app, with fixed seeds."""
+    from demo_model.clip_scripts import SAMPLES
     from demo_model.clips import make_clips
 
-    for entry in make_clips(sources, out)["samples"]:
+    for entry in make_clips(sources, out, SAMPLES)["samples"]:
         typer.echo(f"{entry['file']:22} {(out / entry['file']).stat().st_size / 1e6:5.2f} MB  {entry['description']}")
 
 

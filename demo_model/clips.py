@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -115,13 +115,13 @@ def code(rng: random.Random, length: int = 4) -> str:
     return "".join(rng.choices(CODE_CHARACTERS, k=length))
 
 
-def make_clips(sources: Path, target: Path, samples: tuple[Sample, ...] | None = None) -> dict:
+def make_clips(sources: Path, target: Path, samples: Sequence[Sample]) -> dict:
     """Draw or re-encode every sample and write ``samples.json`` and ``README.md`` beside the clips.
 
     Args:
         sources: folder with the real clips.
         target: folder to write to.
-        samples: which samples; all of them by default.
+        samples: what to draw; `clip_scripts.SAMPLES` are all.
 
     Returns:
         The content of ``samples.json``.
@@ -129,10 +129,8 @@ def make_clips(sources: Path, target: Path, samples: tuple[Sample, ...] | None =
     Raises:
         ValueError: a real clip is missing.
     """
-    from demo_model.clip_scripts import SAMPLES
-
     entries = []
-    for sample in samples or SAMPLES:
+    for sample in samples:
         frames, things = draw(sample, sources)
         path = target / f"{sample.id}.mp4"
         target.mkdir(parents=True, exist_ok=True)

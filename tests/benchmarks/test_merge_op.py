@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 
 from benchmarks import merge_op
 from benchmarks.__main__ import benchmarks, cli
+from benchmarks.merge_cases import Case, drifting_video
 from benchmarks.merge_check import compare_devices, crisp_video, exact_cosines, largest_error
 from benchmarks.transcription import merge_pairwise
 from sttm_core import Quadtree, merge_tokens, similarity_tables, thresholds_for_retention
@@ -21,7 +22,7 @@ CPU = torch.device("cpu")
 @pytest.mark.parametrize(("height", "width", "root_level"), [(14, 14, 1), (9, 11, 1), (6, 8, 0), (4, 5, 1)])
 @pytest.mark.parametrize("retention", [0.2, 0.6])
 def test_the_transcription_gives_the_same_tokens(height, width, root_level, retention):
-    tokens, tree = merge_op.drifting_video(5, height, width, 32, CPU), Quadtree(height, width, root_level)
+    tokens, tree = drifting_video(5, height, width, 32, CPU), Quadtree(height, width, root_level)
     found = thresholds_for_retention(similarity_tables(tokens, tree), retention)
     taus = found.tau_spatial - 1e-6, found.tau_temporal - 1e-6  # those found are similarities themselves
     features, boxes = merge_pairwise(tokens, tree, *taus)
@@ -56,7 +57,7 @@ def test_bad_options_are_refused(arguments):
 
 
 def test_a_case_that_fails_is_told_and_the_others_go_on(monkeypatch, capsys):
-    cases = [merge_op.Case(2, 4, 4, 8), merge_op.Case(2, 17, 17, 4, "float32", root_level=0)]
+    cases = [Case(2, 4, 4, 8), Case(2, 17, 17, 4, "float32", root_level=0)]
     real = merge_op.bench
 
     def bench(tokens, *args):
@@ -83,7 +84,7 @@ def test_large_cells_are_among_the_cases_and_checks():
 @pytest.mark.parametrize("grid", [(9, 11, 0), (4, 6, 1)])
 def test_exact_cosines_are_those_of_the_tables(grid):
     tree = Quadtree(*grid)
-    tokens = merge_op.drifting_video(3, *grid[:2], 16, CPU)
+    tokens = drifting_video(3, *grid[:2], 16, CPU)
     tables, exact = similarity_tables(tokens, tree), exact_cosines(tokens, tree)
     found = tables.child_min, tables.pair_cosines
     assert exact[0].dtype == torch.float64 and exact[1].shape == (2, len(tree.pairs))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.merge_op import drifting_video
+from benchmarks.merge_cases import drifting_video
 from benchmarks.shapes import SHAPES, random_model
 from benchmarks.ttft import bench, operations, synthetic_clip
 from sttm_core import Quadtree
