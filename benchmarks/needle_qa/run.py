@@ -30,6 +30,7 @@ class Row:
             "tau_spatial": self.settings.tau_spatial if self.settings and self.settings.retention is None else None,
             "tau_temporal": self.settings.tau_temporal if self.settings and self.settings.retention is None else None,
             "budget": self.settings.retention if self.settings else None,
+            "prefer": self.settings.prefer if self.settings and self.settings.retention is not None else None,
             "rules": self.settings.rules if self.settings else None,
             "retention": self.kept / self.all,
             "tasks": {task: score(*self.tally[task]) for task in HELD_OUT_TASKS if task in self.tally},
@@ -85,7 +86,7 @@ def name_of(setting: MergeSettings) -> str:
     """Name of a setting in table and JSON."""
     rules = "" if setting.rules == "paper" else f" {setting.rules}"
     if setting.retention is not None:
-        return f"budget {setting.retention:.0%}{rules}"
+        return f"budget {setting.retention:.0%} {setting.prefer}{rules}"
     return f"tau {setting.tau_spatial:g}/{setting.tau_temporal:g}{rules}"
 
 

@@ -82,7 +82,8 @@ def test_counts_against_an_oracle(llm):
     ("settings", "name"),
     [
         (MergeSettings(0.95, 0.9), "tau 0.95/0.9"),
-        (MergeSettings(retention=0.3, rules="as_released"), "budget 30% as_released"),
+        (MergeSettings(retention=0.3, rules="as_released"), "budget 30% balanced as_released"),
+        (MergeSettings(retention=0.3, prefer="temporal"), "budget 30% temporal"),
     ],
 )
 def test_names(settings, name):
