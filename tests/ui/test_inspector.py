@@ -213,6 +213,7 @@ def test_phone(open_page, tmp_path, data, keep_picture, dark):
     page = open_page(write_page(tmp_path, data), width=390, height=844, dark=dark, has_touch=True, is_mobile=True)
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     page.touchscreen.tap(*patch_centre(page, 6, 6))
+    expect(page.locator(".panel.open")).to_be_visible()  # with the next picture
     panel = page.locator(".panel").bounding_box()
     assert panel["y"] + panel["height"] == pytest.approx(844, abs=1), "the card is a sheet at the bottom"
     assert page.evaluate(f"{GET}.section.classList.contains('dark')") == dark

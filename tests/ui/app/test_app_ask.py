@@ -35,7 +35,7 @@ def test_ask_twice_and_take_the_runs_home(four, studio, tmp_path):
     expect(card(page, "merged").locator(".badge")).to_be_visible()
     prefill = page.locator("[data-number=prefill]")
     assert "*" not in prefill.inner_text(), "measured at these very thresholds"
-    number(page, "tau-s").fill("0.9")
+    number(page, "tau-s").fill("0.8")
     expect(prefill).to_contain_text("*")
     keep(page, "answered", whole=True)
 

@@ -88,7 +88,7 @@ def test_a_link_with_nonsense_opens_the_first_sample(visit, studio):
     shows(page, frames=16, rules="paper", frame=amid_the_needle(page))
     expect(toast(page)).to_have_count(0)
     page.get_by_text("Rules, positions, layer, runs").click()
-    expect(number(page, "layer")).to_have_value(str(studio.llm.default_merge_layer))
+    expect(number(page, "layer")).to_have_value(str(studio.llm.num_layers - 1))
 
 
 def test_a_sample_opens_where_its_needle_is_seen(visit):

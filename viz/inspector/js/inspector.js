@@ -314,8 +314,8 @@ export class Inspector {
   _caption() {
     const { state, video, planner, refs } = this;
     const text = `frame ${state.frame + 1} \u00b7 ${clock(video.times[state.frame])} \u00b7 ${plural(planner.perFrame[state.frame], "token")}`;
-    if (refs.badge.textContent === text) return;
-    refs.badge.textContent = text;
+    if (refs.caption.textContent === text) return;
+    refs.caption.textContent = text;
     refs.overview.setAttribute("aria-valuenow", state.frame + 1);
     refs.overview.setAttribute("aria-valuetext", text);
     refs.stage.setAttribute("aria-label", `${video.title || "Video"}, ${text}`);
