@@ -21,7 +21,7 @@ run: $(VENV)/.for-run
 
 test: $(VENV)/.for-test $(VENV)/.browser
 	$(python) -m ruff check .
-	OMP_NUM_THREADS=1 $(python) -m pytest -n $(WORKERS) --dist loadfile --require-ui $(ARGS)
+	OMP_NUM_THREADS=1 $(python) -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder --require-ui $(ARGS)
 
 lint: $(VENV)/.for-test
 	$(python) -m ruff check .
