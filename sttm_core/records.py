@@ -17,7 +17,7 @@ from .positions import Positions
 from .quadtree import shared_tree
 from .similarity import SimilarityTables, similarity_tables
 from .timing import Timings
-from .video import VideoClip
+from .video import VideoClip, step_frames
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,8 +70,7 @@ class EncodedVideo:
     @property
     def step_frames(self) -> np.ndarray:
         """Which of the clip's frames stands for each step of ``tokens``: all, or the first of those joined to one."""
-        joined = -(-self.clip.num_frames // self.layout.shape[0])  # an odd last frame is a step by itself
-        return np.arange(self.layout.shape[0]) * joined
+        return step_frames(self.clip.num_frames, self.layout.shape[0])
 
     @property
     def nbytes(self) -> int:

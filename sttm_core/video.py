@@ -23,7 +23,9 @@ from sttm_core.video_decode import Choose, read_frames
 from sttm_core.video_probe import VideoError, check_file, is_browser_playable, probe
 from sttm_core.video_write import write_mp4, write_preview
 
-__all__ = ["VideoClip", "VideoError", "is_browser_playable", "uniform_indices", "write_mp4", "write_preview"]
+__all__ = [
+    "VideoClip", "VideoError", "is_browser_playable", "step_frames", "uniform_indices", "write_mp4", "write_preview",
+]  # fmt: skip
 
 MAX_FRAMES = 1024
 _SAME_TIME_S = 1e-3  # Matroska and WebM round timestamps to a millisecond
@@ -141,6 +143,20 @@ def uniform_indices(num_source_frames: int, num_frames: int) -> np.ndarray:
     if num_source_frames <= num_frames:
         return np.arange(num_source_frames)
     return np.rint(np.linspace(0, num_source_frames - 1, num_frames)).astype(np.int64)
+
+
+def step_frames(num_frames: int, steps: int) -> np.ndarray:
+    """``[steps]`` int64: which frame stands for each step in time, where a model joins some frames to one (Qwen-VL).
+
+    It is the first of those joined; the last step may have fewer.
+
+    Raises:
+        ValueError: if so many frames can't make so many steps.
+    """
+    indices = np.arange(0, num_frames, max(1, -(-num_frames // steps)))
+    if len(indices) != steps:
+        raise ValueError(f"{num_frames} frames do not make {steps} steps in time; pass those that were encoded.")
+    return indices
 
 
 def _indices_at_rate(times: np.ndarray, fps: float) -> np.ndarray:

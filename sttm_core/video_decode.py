@@ -67,7 +67,7 @@ def read_frames(info: StreamInfo, choose: Choose, max_side: int | None = None) -
         try:
             frames = _read_with_decord(info, indices, max_side)
         except _InexactError:
-            pass
+            pass  # PyAV reads what decord can't read exactly
         else:
             _check_stretches(info, indices)
             return DecodedFrames(frames, indices, info.times)

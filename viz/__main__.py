@@ -95,12 +95,12 @@ def draw(clip: VideoClip, plan: MergePlan, overlay: Iterable[Overlay], out: Path
     """Write the annotated frames as the file's ending says."""
     from PIL import Image
 
-    from sttm_core.video import write_mp4
+    from sttm_core.video import step_frames, write_mp4
 
     from .overlay import render_strip, render_video
 
-    joined = -(-clip.num_frames // plan.num_frames)  # frames that the model joins to one step: the first is shown
-    frames, times = clip.frames[::joined], clip.times[::joined]
+    shown = step_frames(clip.num_frames, plan.num_frames)
+    frames, times = clip.frames[shown], clip.times[shown]
     if out.suffix.lower() == ".mp4":
         write_mp4(render_video(frames, plan, annotator(overlay), times=times), out, fps)
     else:

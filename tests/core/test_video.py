@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import sttm_core.video_decode as video_decode
-from sttm_core.video import VideoClip, VideoError, uniform_indices
+from sttm_core.video import VideoClip, VideoError, step_frames, uniform_indices
 from tests.core.test_video_stamps import HEIGHT, NUM_FRAMES, WIDTH, make, stamp_of, stamped, stamps_of
 
 
@@ -304,3 +304,17 @@ GOOD = np.zeros((2, 4, 6, 3), np.uint8)
 def test_bad_frames_in_memory_are_refused(frames, times, message):
     with pytest.raises(ValueError, match=message):
         VideoClip.from_frames(frames, times)
+
+
+@pytest.mark.parametrize(
+    ("frames", "steps", "shown"),
+    [(4, 4, [0, 1, 2, 3]), (4, 2, [0, 2]), (5, 3, [0, 2, 4]), (1, 1, [0]), (9, 3, [0, 3, 6])],
+)
+def test_a_step_in_time_is_shown_by_its_first_frame(frames, steps, shown):
+    assert step_frames(frames, steps).tolist() == shown
+
+
+@pytest.mark.parametrize(("frames", "steps"), [(3, 4), (5, 4), (0, 1)])
+def test_frames_that_make_other_steps_are_refused(frames, steps):
+    with pytest.raises(ValueError, match=f"{frames} frames do not make {steps} steps"):
+        step_frames(frames, steps)

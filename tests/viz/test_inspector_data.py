@@ -94,9 +94,9 @@ def test_frames_joined_in_pairs_show_the_first(count):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"frames": pictures(3), "times": [0, 1, 2]}, "do not fit tables of 4 frames"),
-        ({"frames": pictures(5), "times": range(5)}, "5 frames do not fit tables of 4 frames"),
-        ({"frames": pictures(0), "times": []}, "0 frames do not fit"),
+        ({"frames": pictures(3), "times": [0, 1, 2]}, "3 frames do not make 4 steps"),
+        ({"frames": pictures(5), "times": range(5)}, "5 frames do not make 4 steps"),
+        ({"frames": pictures(0), "times": []}, "0 frames do not make"),
         ({"frames": pictures().astype(np.float32)}, "must be uint8"),
         ({"times": [0, 1]}, "as many times, got 2"),
         ({"needles": [{"label": "x"}]}, "a needle needs label"),

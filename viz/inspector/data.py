@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from sttm_core import Quadtree, SimilarityTables
+from sttm_core.video import step_frames
 
 from .images import FrameFiles, encode_frames
 from .ranges import threshold_ranges
@@ -184,10 +185,8 @@ def _matching_frames(frames: np.ndarray, times: Sequence[float], steps: int) -> 
         raise ValueError(f"frames must be uint8 [T, H, W, 3], got {frames.dtype} {list(frames.shape)}.")
     if len(times) != len(frames):
         raise ValueError(f"{len(frames)} frames need as many times, got {len(times)}.")
-    joined = -(-len(frames) // steps)  # the last step may have fewer
-    if not joined or -(-len(frames) // joined) != steps:
-        raise ValueError(f"{len(frames)} frames do not fit tables of {steps} frames; pass those that were encoded.")
-    return frames[::joined], tuple(float(time) for time in list(times)[::joined])
+    shown = step_frames(len(frames), steps)
+    return frames[shown], tuple(float(times[index]) for index in shown)
 
 
 def _checked_needle(needle: Mapping[str, Any], tables: SimilarityTables) -> dict[str, Any]:

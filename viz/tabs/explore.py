@@ -266,7 +266,7 @@ def wire_explore(
         [c.budget.release, c.mode.input, c.prefer.input, c.rules.input], plain_errors(explorer.budget),
         [e.ref, *c.settings], found, show_progress="hidden", trigger_mode="always_last", **OPENING,
     )  # fmt: skip
-    finding.then(inputs=[c.mode, found, *taus], outputs=taus, js=FOUND_JS, **BROWSER_ONLY)
+    finding.success(inputs=[c.mode, found, *taus], outputs=taus, js=FOUND_JS, **BROWSER_ONLY)
     return [sampled, uploaded, again, preset]
 
 
