@@ -32,14 +32,14 @@ def main(
     """Start the app on a model; open the printed address in a browser."""
     if auth and not all(auth.partition(":")):
         raise ValueError("--auth wants NAME:PASSWORD.")
-    from sttm_core.defaults import default_thresholds
+    from sttm_core.advice import advice_for
     from viz.precomputed import Precomputed
     from viz.studio import Studio
     from viz.tabs import build_app, launch_options
 
     print(f"Loading {loading.model} ...", flush=True)
     llm = options.load_model(loading)
-    defaults, store = default_thresholds(loading.model), int(cache_gb * 2**30)
+    defaults, store = advice_for(loading.model), int(cache_gb * 2**30)
     studio = Studio(llm, defaults, max_frames=max_frames, store_bytes=store, precomputed=Precomputed(llm))
     studio.warm_up()
     build_app(studio).queue(default_concurrency_limit=4).launch(

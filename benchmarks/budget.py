@@ -17,7 +17,7 @@ import numpy as np
 import typer
 
 from sttm_core import SimilarityTables, retention_surface, thresholds_for_retention
-from sttm_core.defaults import SHIPPED_MODEL
+from sttm_core.advice import SHIPPED_MODEL
 from sttm_core.engine import VideoLLM
 from sttm_core.video import VideoClip
 

@@ -18,8 +18,8 @@ import numpy as np
 import typer
 
 from benchmarks.ttft import numbers
-from sttm_core import video_decode
 from sttm_core.video import VideoClip
+from sttm_core.video import decode as video_decode
 
 
 @dataclass(frozen=True)

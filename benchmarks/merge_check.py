@@ -10,7 +10,7 @@ from torch.nn.functional import normalize
 
 from benchmarks.transcription import node_features
 from sttm_core import Quadtree, SimilarityTables, similarity_tables, thresholds_for_retention
-from sttm_core.quadtree import tree_tensor
+from sttm_core.methods.sttm.quadtree import tree_tensor
 
 MARGIN = 1e-3  # distance of every similarity from the thresholds
 

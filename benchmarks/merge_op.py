@@ -28,8 +28,8 @@ from benchmarks.merge_cases import CASES, DTYPES, Case, drifting_video
 from benchmarks.merge_check import compare_devices, count_flips, crisp_video
 from benchmarks.transcription import merge_pairwise
 from sttm_core import Quadtree, merge_tokens, similarity_tables, thresholds_for_retention
-from sttm_core.dispatch import kernels_for
-from sttm_core.similarity import unchecked_tables
+from sttm_core.methods.sttm.dispatch import kernels_for
+from sttm_core.methods.sttm.similarity import unchecked_tables
 
 MIB = 2**20
 ROTATED_BYTES = 256 * MIB  # inputs taken in turn add up to more than any cache holds

@@ -10,11 +10,12 @@ from triton.testing import do_bench
 
 from benchmarks.merge_cases import DTYPES, Case, drifting_video
 from benchmarks.merge_check import exact_cosines, largest_error
-from sttm_core import Quadtree, kernels, similarity_tables, thresholds_for_retention
-from sttm_core.kernels import Cosines, GramSettings, PoolSettings
-from sttm_core.kernels_cells import cosine_tables, fits
-from sttm_core.merge import sorted_members
-from sttm_core.tiles import tiles_of
+from sttm_core import Quadtree, similarity_tables, thresholds_for_retention
+from sttm_core.methods.sttm import kernels
+from sttm_core.methods.sttm.kernels import Cosines, GramSettings, PoolSettings
+from sttm_core.methods.sttm.kernels_cells import cosine_tables, fits
+from sttm_core.methods.sttm.merge import sorted_members
+from sttm_core.methods.sttm.tiles import tiles_of
 
 CHECKED_FRAMES = 4
 PRECISIONS = ("ieee", "tf32x3")

@@ -16,7 +16,7 @@ import torch
 import typer
 
 from sttm_core import SimilarityTables, similarity_tables
-from sttm_core.defaults import SHIPPED_MODEL, default_thresholds
+from sttm_core.advice import SHIPPED_MODEL, advice_for
 from sttm_core.engine import VideoLLM
 from sttm_core.video import VideoClip
 
@@ -60,7 +60,7 @@ def main(
     json_out: Annotated[Path | None, typer.Option(help="Also write the figures to this file.")] = None,
 ) -> None:
     """Decisions that differ between float32 and bfloat16 features."""
-    llm, advice = VideoLLM.load(str(SHIPPED_MODEL), dtype="float32"), default_thresholds(SHIPPED_MODEL)
+    llm, advice = VideoLLM.load(str(SHIPPED_MODEL), dtype="float32"), advice_for(SHIPPED_MODEL)
     rows = []
     for path in sorted(clips.glob("*.mp4")):
         tokens = llm.encode(VideoClip.open(path, frames)).tokens

@@ -14,7 +14,7 @@ import torch
 import transformers as tf
 from transformers.initialization import no_init_weights
 
-from sttm_core.defaults import SHIPPED_MODEL
+from sttm_core.advice import SHIPPED_MODEL
 from sttm_core.engine import VideoLLM
 from sttm_core.models import family_of
 

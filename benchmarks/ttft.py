@@ -36,10 +36,10 @@ import typer
 from torch.profiler import ProfilerActivity, profile
 
 from benchmarks.shapes import SHAPES, random_model, shape_of
+from sttm_core.advice import SHIPPED_MODEL
 from sttm_core.comparison import MergeSettings
-from sttm_core.defaults import SHIPPED_MODEL
 from sttm_core.engine import Answer, VideoLLM
-from sttm_core.plan import MergePlan
+from sttm_core.methods.sttm.plan import MergePlan
 from sttm_core.timing import Timings, peak_memory
 from sttm_core.video import VideoClip
 

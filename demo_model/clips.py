@@ -20,7 +20,7 @@ from demo_model.footage import read_footage
 from demo_model.render import draw_sprites
 from demo_model.scene import Scene, Thing, sprites_of, thing_box
 from demo_model.vocabulary import CODE_CHARACTERS
-from sttm_core.video_write import write_mp4
+from sttm_core.video.write import write_mp4
 
 RATE = 12  # frames a second of the drawn clips
 SIDE = 448  # of drawn clips; twice the model's 224

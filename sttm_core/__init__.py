@@ -1,10 +1,10 @@
 """Training-free spatio-temporal token merging for Video LLMs (STTM, arXiv 2507.07990): the part without a browser."""
 
-from .budget import BudgetThresholds, retention_surface, thresholds_for_retention
-from .merge import MergedTokens, merge_tokens
-from .plan import MergePlan
-from .quadtree import Quadtree
-from .similarity import SimilarityTables, similarity_tables
+from .methods.sttm.budget import BudgetThresholds, retention_surface, thresholds_for_retention
+from .methods.sttm.merge import MergedTokens, merge_tokens
+from .methods.sttm.plan import MergePlan
+from .methods.sttm.quadtree import Quadtree
+from .methods.sttm.similarity import SimilarityTables, similarity_tables
 
 __all__ = [
     "BudgetThresholds",

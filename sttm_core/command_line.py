@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 from rich.console import Console
 
-from .defaults import SHIPPED_MODEL, default_thresholds
+from .advice import SHIPPED_MODEL, advice_for
 
 if TYPE_CHECKING:  # torch and transformers take seconds to import: --help and bad options answer without them
     from .comparison import MergeSettings
@@ -148,7 +148,7 @@ def merge_settings(
 
     if retention is not None and (tau_spatial is not None or tau_temporal is not None):
         raise ValueError("A budget finds both thresholds by itself; give --retention or thresholds, not both.")
-    own = default_thresholds(model)
+    own = advice_for(model)
     advice = preset or own
     if preset is not None:
         published = {name: getattr(preset, name) for name in ("rules", "merge_layer", "position_rule")}

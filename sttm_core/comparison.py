@@ -6,9 +6,9 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 
-from .budget import EXPONENTS, thresholds_for_retention
 from .engine import Answer, EncodedVideo, Prefix, VideoLLM
-from .plan import RULES, MergePlan
+from .methods.sttm.budget import EXPONENTS, thresholds_for_retention
+from .methods.sttm.plan import RULES, MergePlan
 from .positions import POSITION_RULES
 from .timing import Timings
 from .video import VideoClip

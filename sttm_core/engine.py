@@ -13,15 +13,15 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 
 from .decoder import KVCache, run_layers
 from .estimate import Estimate, estimate_memory, free_memory, in_words
+from .host_to_device import frames_on
 from .insertion import Positions, shorten, stop_before_layer
 from .loading import ModelError, load_model
+from .methods.sttm.plan import MergePlan
 from .model_call import ModelCall, OutOfMemoryError
 from .models import Family
-from .plan import MergePlan
 from .positions import check_rule
-from .records import Answer, EncodedVideo, Prefix
+from .stages import Answer, EncodedVideo, Prefix
 from .timing import Stopwatch, Timings, peak_memory, synchronizer
-from .upload import frames_on
 from .video import VideoClip
 
 DEFAULT_NEW_TOKENS = 128

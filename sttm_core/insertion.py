@@ -15,10 +15,10 @@ import torch
 from torch import nn
 
 from .decoder import RotaryEmbeddings, causal_mask
-from .merge import MergedTokens, merge_tokens
+from .methods.sttm.merge import MergedTokens, merge_tokens
+from .methods.sttm.plan import MergePlan
+from .methods.sttm.plan import positions as places
 from .models.base import Family, VideoLayout
-from .plan import MergePlan
-from .plan import positions as places
 from .positions import Positions, check_rule, shortened_positions
 
 

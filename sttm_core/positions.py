@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import torch
 
 from .decoder import RotaryEmbeddings
-from .merge import member_weights
-from .plan import MergePlan
+from .methods.sttm.merge import member_weights
+from .methods.sttm.plan import MergePlan
 
 POSITION_RULES = ("reassigned", "survived", "merged")
 

@@ -17,8 +17,8 @@ from sttm_core import command_line
 from sttm_core.command_line import Loading, Merging, grouped, load_model, run
 from sttm_core.engine import VideoLLM
 from sttm_core.loading import LoadingOptions
+from sttm_core.methods.sttm.plan import RULES
 from sttm_core.models.llava_video import NEWLINES
-from sttm_core.plan import RULES
 
 APPS = {"app": app.cli, "ask": sttm_core.__main__.app, "render": viz.__main__.app}
 GIVEN = {

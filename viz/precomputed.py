@@ -124,7 +124,7 @@ def main() -> None:
     """Write all shipped samples for the shipped model."""
     import shutil
 
-    from sttm_core.defaults import SHIPPED_MODEL
+    from sttm_core.advice import SHIPPED_MODEL
 
     from .samples import load_samples
 

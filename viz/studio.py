@@ -11,11 +11,11 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
+from sttm_core.advice import Advice
 from sttm_core.comparison import MergeSettings, first_token
-from sttm_core.defaults import Defaults
 from sttm_core.engine import Answer, EncodedVideo, OutOfMemoryError, Prefix, VideoLLM
-from sttm_core.plan import MergePlan
-from sttm_core.similarity import SimilarityTables
+from sttm_core.methods.sttm.plan import MergePlan
+from sttm_core.methods.sttm.similarity import SimilarityTables
 from sttm_core.store import Store
 from sttm_core.timing import Timings
 from sttm_core.video import VideoClip
@@ -78,7 +78,7 @@ class Studio:
     def __init__(
         self,
         llm: VideoLLM,
-        defaults: Defaults | None = None,
+        defaults: Advice | None = None,
         *,
         max_frames: int = 128,
         store_bytes: int = DEFAULT_STORE_BYTES,
@@ -86,7 +86,7 @@ class Studio:
         precomputed: Precomputed | None = None,
     ) -> None:
         self.llm = llm
-        self.defaults = defaults or Defaults()
+        self.defaults = defaults or Advice()
         self.max_frames = max_frames
         self.store = Store(store_bytes)
         self.samples = load_samples() if samples is None else samples

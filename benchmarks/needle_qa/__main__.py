@@ -15,8 +15,8 @@ import typer
 from benchmarks.needle_qa.held_out import held_out_clips
 from benchmarks.needle_qa.items import needle_clips
 from benchmarks.needle_qa.run import run, table
+from sttm_core.advice import advice_for
 from sttm_core.comparison import MergeSettings
-from sttm_core.defaults import default_thresholds
 from sttm_core.engine import VideoLLM
 
 NEEDLES, HELD_OUT = "needles", "held-out"
@@ -63,7 +63,7 @@ def main(
         size = sum(item.write(folder).stat().st_size for item in items)
         typer.echo(f"{len(items)} clips, {size / 1e6:.1f} MB")
         return
-    advice = default_thresholds(model)
+    advice = advice_for(model)
     first = prefer or advice.prefer
     settings = [MergeSettings(retention=share, rules=rules, prefer=first) for share in retention or []]
     settings += [_thresholds(text, rules) for text in tau or []]

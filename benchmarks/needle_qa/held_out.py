@@ -30,7 +30,7 @@ from demo_model.targets import labels_of
 from demo_model.vocabulary import COLOURS, NO_ANSWER, SHAPES
 from demo_model.wordings import wordings_of
 from sttm_core.video import VideoClip
-from sttm_core.video_write import write_mp4
+from sttm_core.video.write import write_mp4
 
 PACK = Path(__file__).with_name("held_out.pt")
 SAMPLE_CLIPS = Path(__file__).resolve().parents[2] / "assets" / "clips"

@@ -18,7 +18,7 @@ from demo_model.sequence import PackedSlots
 from demo_model.stories import StoryRules, random_scene
 from demo_model.targets import labels_of
 from sttm_core.video import VideoClip
-from sttm_core.video_write import write_mp4
+from sttm_core.video.write import write_mp4
 
 TASKS = {
     "retrieval": ("place", "when"),

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from benchmarks.decode import bench
-from sttm_core import video_decode
 from sttm_core.video import VideoError, write_mp4
+from sttm_core.video import decode as video_decode
 
 
 def test_each_way_is_timed_and_gives_the_same_frames(tmp_path: Path) -> None:

@@ -11,9 +11,9 @@ from benchmarks.shapes import SHAPES, random_model
 from benchmarks.ttft import bench, operations, synthetic_clip
 from sttm_core import Quadtree
 from sttm_core.decoder import attention_after_prefix
+from sttm_core.host_to_device import frames_on
+from sttm_core.methods.sttm.tiles import tile_side
 from sttm_core.packed_attention import packed_attention
-from sttm_core.tiles import tile_side
-from sttm_core.upload import frames_on
 from sttm_core.vision import halve_bilinear
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")

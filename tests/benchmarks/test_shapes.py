@@ -8,7 +8,7 @@ from transformers import AutoModelForImageTextToText
 
 from benchmarks.shapes import SHAPES, parts, random_model
 from benchmarks.ttft import synthetic_clip
-from sttm_core.budget import thresholds_for_retention
+from sttm_core.methods.sttm.budget import thresholds_for_retention
 
 TINY = [name for name in SHAPES if name.startswith("tiny")]
 BILLIONS = {

@@ -10,9 +10,9 @@ from dataclasses import fields
 import pytest
 
 from sttm_core import comparison, thresholds_for_retention
-from sttm_core.budget import EXPONENTS
 from sttm_core.comparison import MergeSettings, compare
 from sttm_core.engine import VideoLLM
+from sttm_core.methods.sttm.budget import EXPONENTS
 from sttm_core.timing import Timings
 from tests.core.tiny import clip, tiny
 

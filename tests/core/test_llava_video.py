@@ -10,8 +10,8 @@ import torch
 from safetensors.torch import save_file
 
 from sttm_core.engine import ModelError, VideoLLM
+from sttm_core.host_to_device import frames_on
 from sttm_core.models.llava_video import LlavaVideoForConditionalGeneration, onevision_config
-from sttm_core.upload import frames_on
 from tests.core import by_hand
 from tests.core.tiny import LAYERS, clip, shuffled, text_config, tokenizer
 from tests.core.videos import safe_threshold

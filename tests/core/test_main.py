@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 
 from sttm_core.__main__ import duration, main
+from sttm_core.advice import SHIPPED_MODEL, advice_for
 from sttm_core.command_line import INTERRUPTED, memory_limits, merge_settings, open_video, published
 from sttm_core.comparison import MergeSettings
-from sttm_core.defaults import SHIPPED_MODEL, default_thresholds
 from sttm_core.engine import OutOfMemoryError, VideoLLM
 from sttm_core.video import VideoClip, write_mp4
 
@@ -89,7 +89,7 @@ def test_a_shell_gets_one_json_object_on_stdout_and_progress_on_stderr(video: Pa
     assert (found["video"], found["question"], found["runs"]) == ("square.mp4", QUESTION, 1)
     assert found["tokens"]["all"] == 4 * 14 * 14
     assert found["retention"] == found["tokens"]["kept"] / found["tokens"]["all"]
-    advice = default_thresholds(SHIPPED_MODEL)
+    advice = advice_for(SHIPPED_MODEL)
     settings = found["settings"]
     assert (settings["tau_spatial"], settings["tau_temporal"]) == (advice.tau_spatial, advice.tau_temporal)
     for name in ("baseline", "merged"):

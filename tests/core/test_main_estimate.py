@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from sttm_core.__main__ import main
-from sttm_core.defaults import SHIPPED_MODEL
+from sttm_core.advice import SHIPPED_MODEL
 from sttm_core.loading import load_model, load_outline, weight_bytes
 from tests.core.test_llava_video import write_original
 from tests.core.tiny import TINY, tiny, tokenizer

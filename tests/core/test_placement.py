@@ -9,7 +9,7 @@ import torch
 
 from sttm_core import merge_tokens, thresholds_for_retention
 from sttm_core.engine import EncodedVideo, VideoLLM
-from sttm_core.plan import RULES, MergePlan
+from sttm_core.methods.sttm.plan import RULES, MergePlan
 from tests.core.tiny import clip, tiny
 from tests.core.videos import smooth_video
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from sttm_core.methods.sttm.plan import RULES
 from sttm_core.models import FAMILIES
-from sttm_core.plan import RULES
 from sttm_core.positions import POSITION_RULES
 from sttm_core.presets import BENCHMARKS, PRESETS, preset, presets_for, published_model
 

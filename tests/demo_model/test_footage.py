@@ -19,7 +19,7 @@ from demo_model.footage import (
     save_footage,
     views_of,
 )
-from sttm_core.video_write import write_mp4
+from sttm_core.video.write import write_mp4
 
 FOLDER = Path(__file__).resolve().parents[2] / "demo_model"
 TRAIN = [source for source in footage_sources() if source.split == "train"]

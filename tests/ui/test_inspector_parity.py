@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sttm_core.plan import MergePlan
+from sttm_core.methods.sttm.plan import MergePlan
 from sttm_core.video import VideoClip
 from tests.ui.inspected import GET, inspector_data, write_page
 

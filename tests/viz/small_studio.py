@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sttm_core.defaults import Defaults
+from sttm_core.advice import Advice
 from sttm_core.engine import OutOfMemoryError
 from sttm_core.video import write_mp4
 from tests.core.tiny import clip, tiny
@@ -22,7 +22,7 @@ def small_studio(folder: Path, *questions: Question, **options: object) -> Studi
     asked = questions or (Question(QUESTION, "a circle", NEEDLE), Question("Where?"))
     sample = Sample("blocks", path, "Blocks", "Blocks that drift.", FRAMES, asked, "made for this test")
     options = {"max_frames": 8, "samples": {"blocks": sample}} | options
-    return Studio(tiny("llava_onevision"), Defaults(0.9, 0.8), **options)
+    return Studio(tiny("llava_onevision"), Advice(0.9, 0.8), **options)
 
 
 def without_memory_for(studio: Studio, monkeypatch, *columns: str) -> None:

@@ -8,8 +8,8 @@ from dataclasses import replace
 import pytest
 import torch
 
+from sttm_core.advice import SHIPPED_MODEL
 from sttm_core.comparison import MergeSettings
-from sttm_core.defaults import SHIPPED_MODEL
 from sttm_core.engine import VideoLLM
 from viz.precomputed import FOLDER, Precomputed, file_hash, fingerprint, same_tables, save
 from viz.samples import load_samples

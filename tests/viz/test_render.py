@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from sttm_core.advice import SHIPPED_MODEL
 from sttm_core.comparison import MergeSettings
-from sttm_core.defaults import SHIPPED_MODEL
 from sttm_core.engine import VideoLLM
 from sttm_core.video import VideoClip, write_mp4
 from tests.viz.hand_plan import hand_plan, noise_frames

@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from sttm_core import Quadtree, similarity_tables
+from sttm_core.advice import Advice
 from sttm_core.comparison import MergeSettings
-from sttm_core.defaults import Defaults
 from sttm_core.engine import OutOfMemoryError
 from sttm_core.timing import Timings
 from sttm_core.video import VideoError, write_mp4
@@ -77,7 +77,7 @@ def make(clip_path, *fails: str, **options) -> Studio:
     needle = Needle(0.0, 1.0, (0.0, 0.5, 0.5, 1.0))
     questions = (Question("What?", "this", needle), Question("Where?"))
     sample = Sample("one", clip_path, "One", "About it.", FRAMES, questions, "me")
-    return Studio(FakeModel(*fails), Defaults(0.9, 0.9), max_frames=8, samples={"one": sample}, **options)
+    return Studio(FakeModel(*fails), Advice(0.9, 0.9), max_frames=8, samples={"one": sample}, **options)
 
 
 def last(studio: Studio, ref, question: str = "What?", settings: MergeSettings = SETTINGS):

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import gradio as gr
 
-from sttm_core.budget import EXPONENTS
 from sttm_core.comparison import MergeSettings
-from sttm_core.plan import RULES
+from sttm_core.methods.sttm.budget import EXPONENTS
+from sttm_core.methods.sttm.plan import RULES
 from sttm_core.positions import POSITION_RULES
 from sttm_core.presets import preset as published_preset
 from sttm_core.presets import presets_for

@@ -8,8 +8,8 @@ from typing import Any
 
 import gradio as gr
 
-from sttm_core.budget import thresholds_for_retention
 from sttm_core.comparison import MergeSettings
+from sttm_core.methods.sttm.budget import thresholds_for_retention
 from sttm_core.video import is_browser_playable, write_preview
 
 from ..inspector import InspectorData

@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 import gradio as gr
 import numpy as np
 
-from sttm_core.budget import retention_surface
 from sttm_core.comparison import MergeSettings
 from sttm_core.engine import EncodedVideo
-from sttm_core.plan import MergePlan
+from sttm_core.methods.sttm.budget import retention_surface
+from sttm_core.methods.sttm.plan import MergePlan
 
 from ..charts import retention_per_frame, retention_surface_chart
 from ..inspector.ranges import threshold_ranges

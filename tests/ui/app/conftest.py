@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 import pytest
 from playwright.sync_api import Page
 
-from sttm_core.defaults import SHIPPED_MODEL, default_thresholds
+from sttm_core.advice import SHIPPED_MODEL, advice_for
 from sttm_core.engine import VideoLLM
 from tests.ui.app.visit import alive
 from viz.precomputed import Precomputed
@@ -23,7 +23,7 @@ def studio() -> Studio:
     """Two samples only, so that the needle check stays short."""
     llm = VideoLLM.load(str(SHIPPED_MODEL), device="cpu")
     samples = {name: sample for name, sample in load_samples().items() if name in SAMPLES}
-    defaults = default_thresholds(SHIPPED_MODEL)
+    defaults = advice_for(SHIPPED_MODEL)
     return Studio(llm, defaults, max_frames=32, samples=samples, precomputed=Precomputed(llm))
 
 

@@ -1,4 +1,4 @@
-// Thresholds to decisions, exactly as sttm_core.plan makes them. Integers and float32 comparisons only; every array is
+// Thresholds to decisions, exactly as sttm_core.methods.sttm.plan makes them. Integers and float32 comparisons only; every array is
 // allocated once for a video, so that a slider tick allocates nothing.
 
 export class Planner {
@@ -110,7 +110,7 @@ export class Planner {
     for (let i = 0; i < this.nodes; i++) label[i] = label[label[i]]; // parents come first, so theirs are roots already
   }
 
-  // The released code's loop, which stops before all linked labels agree (see sttm_core.components.released_labels).
+  // The released code's loop, which stops before all linked labels agree (see sttm_core.methods.sttm.components.released_labels).
   _labelsAsReleased() {
     const { nodes, links, linkFrom, linkTo } = this;
     let label = this.label;

@@ -11,7 +11,7 @@ SHIPPED_MODEL = Path(__file__).resolve().parent.parent / "assets" / "demo_model"
 
 
 @dataclass(frozen=True)
-class Defaults:
+class Advice:
     """Where to start with a model.
 
     Attributes:
@@ -26,7 +26,7 @@ class Defaults:
     prefer: str = "balanced"
 
 
-def default_thresholds(model_path: str | Path) -> Defaults:
+def advice_for(model_path: str | Path) -> Advice:
     """The advice in ``sttm.json`` of a model folder; LLaVA-Video-7B's published pair (50% on VNBench) without one.
 
     Raises:
@@ -34,15 +34,15 @@ def default_thresholds(model_path: str | Path) -> Defaults:
     """
     file = Path(model_path) / ADVICE_FILE
     if not file.is_file():
-        return Defaults()
-    from .budget import EXPONENTS  # here, so that --help answers before torch is imported
+        return Advice()
+    from .methods.sttm.budget import EXPONENTS  # here, so that --help answers before torch is imported
 
     try:
         advice = json.loads(file.read_text(encoding="utf-8"))
         taus = float(advice["tau_spatial"]), float(advice["tau_temporal"])
-        prefer = advice.get("prefer", Defaults.prefer)
+        prefer = advice.get("prefer", Advice.prefer)
         if prefer not in EXPONENTS:
             raise ValueError(prefer)
-        return Defaults(*taus, str(advice.get("about", "")), prefer)
+        return Advice(*taus, str(advice.get("about", "")), prefer)
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{ADVICE_FILE} of the model {Path(model_path).name} is broken; delete or mend it.") from error

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from benchmarks import merge_tuning
-from sttm_core import Quadtree, dispatch, kernels, kernels_cells, merge_tokens, similarity_tables
+from sttm_core import Quadtree, merge_tokens, similarity_tables
+from sttm_core.methods.sttm import dispatch, kernels, kernels_cells
 from tests.core import naive
 from tests.core.videos import safe_threshold
 

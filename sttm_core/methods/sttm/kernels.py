@@ -1,11 +1,11 @@
 """Triton versions of the two passes over the features, used on CUDA.
 
 Pass one reads the features and writes every cosine that a plan may ask for: `tile_cosines` all of those within tiles,
-`sttm_core.kernels_cells` with it those of cells of any size. Pass two (`pool_members`) reads the features once more and
+`kernels_cells` with it those of cells of any size. Pass two (`pool_members`) reads the features once more and
 writes the merged tokens. Neither makes a padded or widened copy of the features, and neither adds in an order that
 depends on timing: the same input gives the same bits.
 
-Importing this module needs Triton. `sttm_core` does so only for CUDA tensors, see `sttm_core.dispatch`. With
+Importing this module needs Triton. `sttm_core` does so only for CUDA tensors, see `dispatch`. With
 ``TRITON_INTERPRET=1`` in the environment before the import everything here runs on CPU tensors, slowly.
 """
 

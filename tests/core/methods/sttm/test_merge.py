@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from sttm_core import Quadtree, merge_tokens, similarity_tables
 from tests.core import naive
-from tests.core.cases import CASES, expected_of, thresholds_of, video_of
+from tests.core.methods.sttm.cases import CASES, expected_of, thresholds_of, video_of
 from tests.core.videos import smooth_video
 
 # Largest error of one rounding to the dtype, relative to the largest feature.

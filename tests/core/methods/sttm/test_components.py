@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from sttm_core import components
-from sttm_core.components import released_labels, smallest_labels
+from sttm_core.methods.sttm import components
+from sttm_core.methods.sttm.components import released_labels, smallest_labels
 from tests.core import naive
 
 DEVICES = ["cpu"] + ["cuda"] * torch.cuda.is_available()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from sttm_core.defaults import ADVICE_FILE, SHIPPED_MODEL, Defaults, default_thresholds
+from sttm_core.advice import ADVICE_FILE, SHIPPED_MODEL, Advice, advice_for
 
 
 def advise(folder: Path, text: str) -> Path:
@@ -17,25 +17,25 @@ def advise(folder: Path, text: str) -> Path:
 
 @pytest.mark.parametrize("missing", ["llava-hf/llava-onevision-qwen2-7b-ov-hf", "no/such/folder", ""])
 def test_without_advice_they_are_the_papers(missing: str) -> None:
-    assert default_thresholds(missing) == Defaults(0.85, 0.65, "")
+    assert advice_for(missing) == Advice(0.85, 0.65, "")
 
 
 def test_a_folder_without_advice_has_the_papers_too(tmp_path: Path) -> None:
-    assert default_thresholds(tmp_path) == Defaults(0.85, 0.65, "")
+    assert advice_for(tmp_path) == Advice(0.85, 0.65, "")
 
 
 @pytest.mark.parametrize(
     ("advice", "expected"),
     [
-        ({"tau_spatial": 0.9, "tau_temporal": 0.7, "about": "clips"}, Defaults(0.9, 0.7, "clips")),
-        ({"tau_spatial": 1, "tau_temporal": 0}, Defaults(1.0, 0.0, "")),
-        ({"tau_spatial": 0.5, "tau_temporal": 0.25, "else": []}, Defaults(0.5, 0.25, "")),
-        ({"tau_spatial": 0.9, "tau_temporal": 0.8, "prefer": "spatial"}, Defaults(0.9, 0.8, "", "spatial")),
+        ({"tau_spatial": 0.9, "tau_temporal": 0.7, "about": "clips"}, Advice(0.9, 0.7, "clips")),
+        ({"tau_spatial": 1, "tau_temporal": 0}, Advice(1.0, 0.0, "")),
+        ({"tau_spatial": 0.5, "tau_temporal": 0.25, "else": []}, Advice(0.5, 0.25, "")),
+        ({"tau_spatial": 0.9, "tau_temporal": 0.8, "prefer": "spatial"}, Advice(0.9, 0.8, "", "spatial")),
     ],
 )
-def test_advice_is_followed(tmp_path: Path, advice: dict, expected: Defaults) -> None:
-    assert default_thresholds(advise(tmp_path, json.dumps(advice))) == expected
-    assert default_thresholds(str(tmp_path)) == expected
+def test_advice_is_followed(tmp_path: Path, advice: dict, expected: Advice) -> None:
+    assert advice_for(advise(tmp_path, json.dumps(advice))) == expected
+    assert advice_for(str(tmp_path)) == expected
 
 
 BROKEN = (
@@ -49,10 +49,10 @@ def test_broken_advice_is_one_sentence_that_names_the_model(tmp_path: Path, text
     with pytest.raises(
         ValueError, match=rf"^{ADVICE_FILE} of the model {tmp_path.name} is broken; delete or mend it\.$"
     ):
-        default_thresholds(advise(tmp_path, text))
+        advice_for(advise(tmp_path, text))
 
 
 def test_the_shipped_model_says_what_it_is_for() -> None:
-    advice = default_thresholds(SHIPPED_MODEL)
+    advice = advice_for(SHIPPED_MODEL)
     assert 0 < advice.tau_spatial <= 1 and 0 < advice.tau_temporal <= 1
     assert advice.about.endswith(".")

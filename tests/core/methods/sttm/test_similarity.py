@@ -8,7 +8,7 @@ import torch
 
 from sttm_core import Quadtree, similarity_tables
 from tests.core import naive
-from tests.core.cases import GRIDS
+from tests.core.methods.sttm.cases import GRIDS
 from tests.core.videos import smooth_video
 
 GRID_NAMES = ["x".join(map(str, grid)) for grid in GRIDS]

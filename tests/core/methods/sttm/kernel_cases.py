@@ -8,8 +8,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from sttm_core import Quadtree, SimilarityTables, dispatch, kernels, merge_tokens, similarity_tables
-from sttm_core.merge import pool_members
+from sttm_core import Quadtree, SimilarityTables, merge_tokens, similarity_tables
+from sttm_core.methods.sttm import dispatch, kernels
+from sttm_core.methods.sttm.merge import pool_members
 from tests.core import naive
 from tests.core.videos import safe_threshold, smooth_video
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from sttm_core.host_to_device import frames_on
 from sttm_core.models.base import repeated
-from sttm_core.upload import frames_on
 
 
 def test_frames_arrive_as_they_are():

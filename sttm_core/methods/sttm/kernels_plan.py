@@ -2,7 +2,7 @@
 
 A kept node is named by the place ``frame * H*W + top-left patch`` until the number of kept nodes is known; places run
 in scan order, so the smallest place of a chain is its representative. The atomics here race, their results do not
-depend on who wins. See `sttm_core.kernels` for what importing this module needs.
+depend on who wins. See `sttm_core.methods.sttm.kernels` for what importing this module needs.
 """
 
 from __future__ import annotations

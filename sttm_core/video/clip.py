@@ -19,9 +19,9 @@ from pathlib import Path
 
 import numpy as np
 
-from sttm_core.video_decode import Choose, read_frames
-from sttm_core.video_probe import VideoError, check_file, is_browser_playable, probe
-from sttm_core.video_write import write_mp4, write_preview
+from .decode import Choose, read_frames
+from .probe import VideoError, check_file, is_browser_playable, probe
+from .write import write_mp4, write_preview
 
 __all__ = [
     "VideoClip", "VideoError", "is_browser_playable", "step_frames", "uniform_indices", "write_mp4", "write_preview",

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tests.core.video.test_stamps import HEIGHT, NUM_FRAMES, WIDTH, make, stamp_of, stamped, stamps_of
 
-import sttm_core.video_decode as video_decode
+import sttm_core.video.decode as video_decode
 from sttm_core.video import VideoClip, VideoError, step_frames, uniform_indices
-from tests.core.test_video_stamps import HEIGHT, NUM_FRAMES, WIDTH, make, stamp_of, stamped, stamps_of
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ import torch
 from sttm_core import merge_tokens
 from tests.core import naive
 
-DATA = Path(__file__).parents[1] / "data"
+DATA = Path(__file__).parents[3] / "data"
 NAMES = ["sttm_12x20", "sttm_14x14_asreleased", "sttm_16x16", "sttm_8x8_root0"]
 
 

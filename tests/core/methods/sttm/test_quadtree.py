@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sttm_core.quadtree import Quadtree
+from sttm_core.methods.sttm.quadtree import Quadtree
 from tests.core import naive
 
 GRIDS = [

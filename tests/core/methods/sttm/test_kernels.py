@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from sttm_core import dispatch
+from sttm_core.methods.sttm import dispatch
 
 HAS_GPU = torch.cuda.is_available()
 HAS_TRITON = find_spec("triton") is not None
@@ -22,7 +22,7 @@ def run_cases(name: str, **environment: str) -> str:
     cases = Path(__file__).with_name(name)
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(cases)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", **environment}
-    done = subprocess.run(command, env=environment, cwd=cases.parents[2], capture_output=True, text=True, timeout=280)
+    done = subprocess.run(command, env=environment, cwd=cases.parents[4], capture_output=True, text=True, timeout=280)
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
     return done.stdout
 
@@ -71,7 +71,7 @@ def compiled(module, name: str, constants: dict[str, object], pointers: str, war
     ],
 )
 def test_the_kernel_of_all_cosines_compiles_for_hopper(dtype, side, precision, instruction):
-    from sttm_core import kernels
+    from sttm_core.methods.sttm import kernels
 
     wide = dtype == "fp32"
     chosen = (kernels.WIDE_GRAM if wide else kernels.NARROW_GRAM)[side]
@@ -114,7 +114,7 @@ def constant(text: str) -> object:
 
 @pytest.mark.skipif(not HAS_TRITON, reason="needs Triton, which is made for Linux")
 def test_means_are_divided_exactly():
-    from sttm_core import kernels
+    from sttm_core.methods.sttm import kernels
 
     words = SMALL_KERNELS["_pool_kernel"].split()
     constants = {key: constant(value) for key, value in (word.split("=") for word in words if "=" in word)}
@@ -127,7 +127,7 @@ def test_means_are_divided_exactly():
 @pytest.mark.skipif(not HAS_TRITON, reason="needs Triton, which is made for Linux")
 @pytest.mark.parametrize("name", SMALL_KERNELS)
 def test_the_small_kernels_compile_for_hopper(name):
-    from sttm_core import kernels, kernels_cells, kernels_plan
+    from sttm_core.methods.sttm import kernels, kernels_cells, kernels_plan
 
     words = SMALL_KERNELS[name].split()
     constants = {key: constant(value) for key, value in (word.split("=") for word in words if "=" in word)}

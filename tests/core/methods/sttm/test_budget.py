@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from sttm_core import Quadtree, SimilarityTables, retention_surface, similarity_tables, thresholds_for_retention
-from sttm_core.budget import ANY_LINK, EXPONENTS, count_tokens
+from sttm_core.methods.sttm.budget import ANY_LINK, EXPONENTS, count_tokens
 from tests.core import naive
 from tests.core.videos import smooth_video
 

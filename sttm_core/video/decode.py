@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from sttm_core.video_probe import (
+from .probe import (
     StreamInfo,
     VideoError,
     av,

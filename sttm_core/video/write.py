@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from sttm_core.video_decode import decoded, picture_of
-from sttm_core.video_probe import VideoError, av, check_av, check_file, probe
+from .decode import decoded, picture_of
+from .probe import VideoError, av, check_av, check_file, probe
 
 _CLOCK = 90_000  # ticks a second, the usual clock of MP4
 _ENCODER_OPTIONS = {"preset": "veryfast", "crf": "20"}

@@ -1,4 +1,4 @@
-"""Pass one over the features for cells of any size, used on CUDA (see `sttm_core.kernels` for what importing needs).
+"""Pass one over the features for cells of any size, used on CUDA (see `kernels` for what importing needs).
 
 Cells of at most 64 patches are tiles of `kernels.tile_cosines`. Larger ones are cut by level. The levels up to the
 `split` make tiles of the patches. The levels from the split up make tiles too: the means of the split's nodes, in

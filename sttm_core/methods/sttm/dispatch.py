@@ -14,7 +14,7 @@ import torch
 
 
 def kernels_for(tensor: torch.Tensor) -> ModuleType | None:
-    """`sttm_core.kernels` if ``tensor`` is on a CUDA device and Triton is installed, else None."""
+    """`sttm_core.methods.sttm.kernels` if ``tensor`` is on a CUDA device and Triton is installed, else None."""
     return _kernels() if tensor.is_cuda else None
 
 

@@ -10,12 +10,12 @@ import numpy as np
 import torch
 
 from .decoder import KVCache
-from .merge import MergedTokens, merge_tokens
+from .methods.sttm.merge import MergedTokens, merge_tokens
+from .methods.sttm.plan import MergePlan
+from .methods.sttm.quadtree import shared_tree
+from .methods.sttm.similarity import SimilarityTables, similarity_tables
 from .models import VideoLayout
-from .plan import MergePlan
 from .positions import Positions
-from .quadtree import shared_tree
-from .similarity import SimilarityTables, similarity_tables
 from .timing import Timings
 from .video import VideoClip, step_frames
 

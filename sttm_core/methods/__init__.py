@@ -1,0 +1,1 @@
+"""Ways to leave fewer video tokens: one file a method."""
