@@ -15,7 +15,7 @@ from .decoder import KVCache, run_layers
 from .estimate import Estimate, estimate_memory, free_memory, in_words
 from .host_to_device import frames_on
 from .insertion import Positions, shorten, stop_before_layer
-from .loading import ModelError, load_model
+from .loading import ModelError, device_of_inputs, load_model
 from .methods.sttm.plan import MergePlan
 from .model_call import ModelCall, OutOfMemoryError
 from .models import Family
@@ -40,9 +40,7 @@ class VideoLLM:
         self.frame_tokens = family.check_frame_tokens(frame_tokens)
         family.prepare(model)
         self.decoder = family.decoder(model)
-        self.device = self.decoder.embed_tokens.weight.device
-        if self.device.type == "meta":  # offloaded weights: inputs go to the device that runs them
-            self.device = torch.device(getattr(model, "_hf_hook", None).execution_device)
+        self.device = device_of_inputs(model, self.decoder.embed_tokens)
         self.synchronize = synchronizer(self.device)
         self._running = threading.RLock()
 

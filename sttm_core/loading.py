@@ -117,6 +117,23 @@ def weight_bytes(model: torch.nn.Module, dtype: torch.dtype, bits: int | None = 
     return total
 
 
+def device_of_inputs(model: torch.nn.Module, embeddings: torch.nn.Module) -> torch.device:
+    """Where the model's inputs go: to its embeddings, or to the device that runs them if their weights are offloaded.
+
+    Raises:
+        ModelError: if the weights were never loaded.
+    """
+    if embeddings.weight.device.type != "meta":
+        return embeddings.weight.device
+    for module in (embeddings, model):
+        hook = getattr(module, "_hf_hook", None)  # accelerate's: one, or several in ``hooks``
+        for one in getattr(hook, "hooks", (hook,)):
+            device = getattr(one, "execution_device", None)
+            if device is not None:
+                return torch.device(device)
+    raise ModelError("The model's weights are not loaded; load it with VideoLLM.load, or dispatch it with accelerate.")
+
+
 def _arguments(wanted: LoadingOptions, device: torch.device) -> dict:
     """What `from_pretrained` is told."""
     if wanted.attention not in ATTENTIONS:

@@ -7,6 +7,8 @@ import shutil
 
 import pytest
 import torch
+from accelerate import cpu_offload
+from accelerate.hooks import ModelHook, add_hook_to_module
 from safetensors.torch import load_file, save_file
 
 from sttm_core import loading
@@ -189,3 +191,30 @@ def test_max_memory_spreads_a_model(saved, tmp_path):
     assert "disk" in llm.model.hf_device_map.values()
     expected = tiny(MODEL).answer(tiny(MODEL).prefill(tiny(MODEL).encode(clip())), FIRST, max_new_tokens=3).text
     assert llm.answer(llm.prefill(llm.encode(clip())), FIRST, max_new_tokens=3).text == expected
+
+
+def offload_all(model) -> None:
+    """As accelerate does it for a part of a model: the model itself gets no hook."""
+    cpu_offload(model.model.language_model, execution_device=torch.device("cpu"))
+
+
+def offload_and_watch(model) -> None:
+    """Two hooks on the embeddings: accelerate makes one of them."""
+    offload_all(model)
+    add_hook_to_module(model.model.language_model.embed_tokens, ModelHook(), append=True)
+
+
+@pytest.mark.parametrize("place", [lambda model: None, offload_all, offload_and_watch])
+def test_inputs_go_where_the_embeddings_are_run(saved, place) -> None:
+    plain = VideoLLM.load(str(saved), device="cpu", dtype="float32")
+    expected = plain.answer(plain.prefill(plain.encode(clip())), FIRST, max_new_tokens=3).text
+    place(plain.model)
+    llm = VideoLLM(plain.model, plain.processor, plain.family, "placed")
+    assert llm.device == torch.device("cpu")
+    assert llm.answer(llm.prefill(llm.encode(clip())), FIRST, max_new_tokens=3).text == expected
+
+
+def test_a_model_without_weights_is_refused(saved) -> None:
+    llm = VideoLLM.load(str(saved), device="cpu", dtype="float32")
+    with pytest.raises(ModelError, match="weights are not loaded"):
+        VideoLLM(llm.model.to("meta"), llm.processor, llm.family, "empty")
