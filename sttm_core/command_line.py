@@ -175,16 +175,15 @@ def published(name: str | None, model: str) -> PublishedPreset | None:
 
 
 def open_video(path: str, num_frames: int | None, preset: PublishedPreset | None) -> VideoClip:
-    """The frames that were asked for; else sampled as the preset's run was, else 16 of them.
+    """The frames that were asked for; else as many as the preset takes of such a video, else 16 of them.
 
     Raises:
         ValueError: (`VideoError`) if the file can't be read.
     """
     from .video import VideoClip
 
-    if num_frames is None and preset is not None:
-        return VideoClip.open(path, fps=preset.fps, max_frames=preset.max_frames)
-    return VideoClip.open(path, DEFAULT_FRAMES if num_frames is None else num_frames)
+    by_default = DEFAULT_FRAMES if preset is None else preset.sampling
+    return VideoClip.open(path, by_default if num_frames is None else num_frames)
 
 
 def memory_limits(text: str | None) -> dict[int | str, str] | None:

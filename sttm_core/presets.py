@@ -5,12 +5,14 @@ preset("videomme-50", "lmms-lab/LLaVA-Video-7B-Qwen2").tau_spatial   # 0.85
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 
 SOURCE = "Hyun et al., ICCV 2025, arXiv 2507.07990: published thresholds, computed with the authors' released code"
 BENCHMARKS = ("vnbench", "videomme", "egoschema", "nextqa", "longvideobench", "mlvu")
 BUDGETS = (50, 30)  # percent of tokens that were aimed at on the benchmark as a whole
+_SAME_TICK = 1e-3  # durations come as fractions rounded to a millisecond or less
 # (tau_spatial, tau_temporal) at 50% / 30%, in the order of BENCHMARKS; None where nothing was published
 _THRESHOLDS = {
     "LLaVA-Video-7B": (
@@ -39,7 +41,7 @@ class Preset:
         tau_spatial, tau_temporal: thresholds.
         merge_layer: index of the decoder layer before which tokens are merged.
         position_rule, rules: see `positions` and `plan`.
-        fps, max_frames: how the video was sampled.
+        fps, max_frames: how the video was sampled; see `sampling`.
         rope_factor: linear RoPE scaling that the input's length asks for, or None.
         source: where the numbers come from.
     """
@@ -64,6 +66,14 @@ class Preset:
     def budget(self) -> float:
         """Share of tokens aimed at: 0.5 or 0.3. A single video may keep far more or fewer."""
         return int(self.name.rpartition("-")[2]) / 100
+
+    def sampling(self, duration_s: float) -> int:
+        """How many frames of a video of so many seconds: one every ``1 / fps`` seconds, at most ``max_frames``.
+
+        Shell and page ask this, and take so many frames evenly spread in time: `VideoClip.open(path, preset.sampling)`.
+        """
+        ticks = math.ceil(duration_s * self.fps - _SAME_TICK)
+        return max(1, min(ticks, self.max_frames))
 
 
 def _preset(model: str, benchmark: str, budget: int, taus: tuple[float, float]) -> Preset:

@@ -1,6 +1,6 @@
 """Video files in and out: probing, decoding, sampling, writing. A `VideoClip` is what the model sees of one."""
 
-from .clip import MAX_FRAMES, VideoClip, step_frames, uniform_indices
+from .clip import MAX_FRAMES, VideoClip, even_frames, step_frames, uniform_indices
 from .probe import VideoError, is_browser_playable
 from .write import write_mp4, write_preview
 
@@ -8,6 +8,7 @@ __all__ = [
     "MAX_FRAMES",
     "VideoClip",
     "VideoError",
+    "even_frames",
     "is_browser_playable",
     "step_frames",
     "uniform_indices",

@@ -1,6 +1,6 @@
 """A video as the model sees it: some of its frames, each with its own timestamp.
 
-clip = VideoClip.open("clip.mp4", num_frames=16)      # evenly spaced over all frames
+clip = VideoClip.open("clip.mp4", num_frames=16)      # evenly spaced in time
 clip = VideoClip.open("clip.mp4", fps=1, max_frames=128)   # one a second, evenly spaced beyond 128
 clip.frames    # uint8 [T, H, W, 3] RGB, upright
 clip.times     # float64 [T], seconds since the first frame of the file
@@ -13,7 +13,7 @@ import math
 import operator
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -24,7 +24,8 @@ from .probe import VideoError, check_file, is_browser_playable, probe
 from .write import write_mp4, write_preview
 
 __all__ = [
-    "VideoClip", "VideoError", "is_browser_playable", "step_frames", "uniform_indices", "write_mp4", "write_preview",
+    "VideoClip", "VideoError", "even_frames", "is_browser_playable", "step_frames", "uniform_indices", "write_mp4",
+    "write_preview",
 ]  # fmt: skip
 
 MAX_FRAMES = 1024
@@ -51,13 +52,15 @@ class VideoClip:
     def open(
         cls,
         path: str | os.PathLike,
-        num_frames: int = 16,
+        num_frames: int | Callable[[float], int] = 16,
         *,
         fps: float | None = None,
         max_frames: int | None = None,
         max_side: int | None = None,
     ) -> VideoClip:
-        """Decode `num_frames` evenly spaced frames of a file, all of them if it has fewer.
+        """Decode `num_frames` frames of a file, evenly spaced in time (see `even_frames`); all of them if it has fewer.
+
+        `num_frames` may be a function that is told the duration in seconds, such as `Preset.sampling`.
 
         `fps` takes one frame every 1/fps seconds instead, and at most `max_frames` (1024 unless given): where there
         would be more, that many evenly spaced ones. `max_side` shrinks frames so that no side exceeds it.
@@ -78,7 +81,7 @@ class VideoClip:
         except OSError as error:
             raise VideoError(f"{path.name} could not be read to its end: copy or upload it again.") from error
         num_source_frames = len(decoded.times)
-        duration_s = float(decoded.times[-1]) + info.last_frame_s
+        duration_s = info.duration_of(decoded.times)
         return cls(
             frames=decoded.frames,
             times=decoded.times[decoded.indices],
@@ -145,6 +148,28 @@ def uniform_indices(num_source_frames: int, num_frames: int) -> np.ndarray:
     return np.rint(np.linspace(0, num_source_frames - 1, num_frames)).astype(np.int64)
 
 
+def even_frames(times: np.ndarray, num_frames: int) -> np.ndarray:
+    """The frames on screen at `num_frames` evenly spaced moments from the first frame to the last, [T] int64.
+
+    `times` are seconds [N]. All frames if there are no more than `num_frames`. A frame on screen at several of the
+    moments is taken once: there are then fewer. At a constant rate these are the `uniform_indices`.
+    """
+    if len(times) <= num_frames or _is_constant_rate(times):
+        return uniform_indices(len(times), num_frames)
+    return _on_screen(times, np.linspace(0, times[-1], num_frames))
+
+
+def _is_constant_rate(times: np.ndarray) -> bool:
+    """Whether every frame lies within half a frame of where a constant rate would show it: clocks round and jitter."""
+    step = times[-1] / (len(times) - 1)
+    return np.abs(times - step * np.arange(len(times))).max() <= step / 2
+
+
+def _on_screen(times: np.ndarray, moments: np.ndarray) -> np.ndarray:
+    """The frame that is on screen at each moment; one shown for longer is taken once. All in seconds, ascending."""
+    return np.unique(np.searchsorted(times, moments + _SAME_TIME_S, side="right") - 1)
+
+
 def step_frames(num_frames: int, steps: int) -> np.ndarray:
     """``[steps]`` int64: which frame stands for each step in time, where a model joins some frames to one (Qwen-VL).
 
@@ -167,26 +192,30 @@ def _indices_at_rate(times: np.ndarray, fps: float) -> np.ndarray:
         first_tick = np.ceil((times - _SAME_TIME_S) * fps)
         next_tick = np.append(first_tick[1:], num_ticks)
         return np.flatnonzero(first_tick < next_tick)
-    ticks = np.arange(num_ticks) / fps
-    return np.unique(np.searchsorted(times, ticks + _SAME_TIME_S, side="right") - 1)
+    return _on_screen(times, np.arange(num_ticks) / fps)
 
 
-def _sampler(num_frames: int, fps: float | None, max_frames: int | None) -> Choose:
+def _sampler(num_frames: int | Callable[[float], int], fps: float | None, max_frames: int | None) -> Choose:
     """The rule that picks frames by the times of all of them. Raises ValueError for arguments out of range."""
-    _check_count("num_frames", num_frames, 1, MAX_FRAMES)
+    if not callable(num_frames):
+        _check_count("num_frames", num_frames, 1, MAX_FRAMES)
     if max_frames is not None:
         _check_count("max_frames", max_frames, 1, MAX_FRAMES)
     limit = MAX_FRAMES if max_frames is None else max_frames
     if fps is None:
-        return lambda times: uniform_indices(len(times), min(num_frames, limit))
+        return lambda times, duration_s: even_frames(times, min(_count(num_frames, duration_s), limit))
     if not (isinstance(fps, (int, float)) and math.isfinite(fps) and fps > 0):
         raise ValueError(f"fps is {fps!r}: give a number of frames a second above 0.")
 
-    def choose(times: np.ndarray) -> np.ndarray:
+    def choose(times: np.ndarray, duration_s: float) -> np.ndarray:
         indices = _indices_at_rate(times, fps)
-        return indices if len(indices) <= limit else uniform_indices(len(times), limit)
+        return indices if len(indices) <= limit else even_frames(times, limit)
 
     return choose
+
+
+def _count(num_frames: int | Callable[[float], int], duration_s: float) -> int:
+    return num_frames(duration_s) if callable(num_frames) else num_frames
 
 
 def _check_count(name: str, value: int, low: int, high: int) -> None:

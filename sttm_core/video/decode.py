@@ -40,7 +40,8 @@ MAX_FRAME_BYTES = 2 * 1024**3
 _TIMESTAMP_TOLERANCE_S = 2e-3  # decord reports float32 seconds
 _DECORD_CHUNK = 8  # frames held at full size while they are shrunk
 
-Choose = Callable[[np.ndarray], np.ndarray]  # times of all frames [N] -> indices of the wanted ones [T], ascending
+# times of all frames [N] and the duration, in seconds -> indices of the wanted frames [T], ascending
+Choose = Callable[[np.ndarray, float], np.ndarray]
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,7 +62,7 @@ def read_frames(info: StreamInfo, choose: Choose, max_side: int | None = None) -
 
     Raises VideoError where the file is damaged, or the frames would take more than MAX_FRAME_BYTES.
     """
-    indices = choose(info.times)
+    indices = choose(info.times, info.duration_of(info.times))
     check_memory(info, len(indices), max_side)
     if _suits_decord(info):
         try:
@@ -174,10 +175,10 @@ def _read_with_pyav(info: StreamInfo, choose: Choose, max_side: int | None) -> D
     """
     times = info.times
     for _ in range(2):
-        indices = choose(times)
+        indices = choose(times, info.duration_of(times))
         check_memory(info, len(indices), max_side)
         frames, times = _keep(info, set(indices.tolist()), max_side)
-        if len(times) and np.array_equal(choose(times), indices):
+        if len(times) and np.array_equal(choose(times, info.duration_of(times)), indices):
             return DecodedFrames(np.stack(frames), indices, times)
     raise damaged(info.path)
 

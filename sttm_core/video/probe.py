@@ -65,6 +65,10 @@ class StreamInfo:
         height, width = self.stored_size
         return (height, width) if self.orientation[0] else (width, height)
 
+    def duration_of(self, times: np.ndarray) -> float:
+        """Seconds from the first frame to the end of the last one, for frames shown at ``times`` [N]; 0 for none."""
+        return float(times[-1]) + self.last_frame_s if len(times) else 0.0
+
 
 def damaged(path: Path) -> VideoError:
     return VideoError(f"{path.name} is damaged or cut off: export it again, or copy or upload it again.")

@@ -44,6 +44,24 @@ def test_every_preset_says_how_it_was_run(one):
 
 
 @pytest.mark.parametrize(
+    "name, model, duration_s, frames",
+    [
+        ("videomme-50", "LLaVA-Video-7B", 8, 8),
+        ("videomme-50", "LLaVA-Video-7B", 8.01, 9),
+        ("videomme-50", "LLaVA-Video-7B", 240 / 29.97, 9),  # 8.008 s
+        ("videomme-50", "LLaVA-Video-7B", 0.04, 1),
+        ("videomme-30", "LLaVA-Video-7B", 127.96, 128),
+        ("videomme-30", "LLaVA-Video-7B", 3600, 128),
+        ("vnbench-50", "LLaVA-Video-7B", 3600, 180),
+        ("videomme-50", "Qwen2-VL-7B", 8, 16),
+        ("videomme-50", "Qwen2-VL-7B", 3600, 256),
+    ],
+)
+def test_a_preset_says_how_many_frames_it_takes_of_a_video(name, model, duration_s, frames):
+    assert preset(name, model).sampling(duration_s) == frames
+
+
+@pytest.mark.parametrize(
     "model, expected",
     [
         ("lmms-lab/LLaVA-Video-7B-Qwen2", "LLaVA-Video-7B"),

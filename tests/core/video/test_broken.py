@@ -9,11 +9,11 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from tests.core.video.test_stamps import NUM_FRAMES, make, make_sound, stamps_of
 
 import sttm_core.video.decode as video_decode
 import sttm_core.video.probe as video_probe
 from sttm_core.video import VideoClip, VideoError, is_browser_playable, write_preview
+from tests.core.video.test_stamps import NUM_FRAMES, make, make_sound, stamps_of
 
 
 @pytest.fixture(scope="module")

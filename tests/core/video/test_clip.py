@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.core.video.test_stamps import HEIGHT, NUM_FRAMES, WIDTH, make, stamp_of, stamped, stamps_of
 
 import sttm_core.video.decode as video_decode
-from sttm_core.video import VideoClip, VideoError, step_frames, uniform_indices
+from sttm_core.video import VideoClip, VideoError, even_frames, step_frames, uniform_indices
+from tests.core.video.test_stamps import HEIGHT, NUM_FRAMES, WIDTH, make, stamp_of, stamped, stamps_of
 
 
 @pytest.fixture(scope="module")
@@ -179,6 +179,53 @@ def test_fps_falls_back_to_even_spacing_beyond_max_frames(mp4):
     assert stamps_of(VideoClip.open(mp4, fps=10, max_frames=len(at_rate))) == at_rate  # exactly as many as allowed
     assert at_rate != uniform_indices(NUM_FRAMES, len(at_rate)).tolist()
     assert VideoClip.open(mp4, 40, max_frames=2).frame_indices.tolist() == [0, 59]
+
+
+RECORDING = np.concatenate([np.arange(60) * 0.04, 2.4 + np.arange(180) * 2.0]).tolist()  # a screen: 2.4 s, then 360 s
+
+
+@pytest.mark.parametrize("wanted", [1, 2, 7, 16, 50])
+def test_frames_are_spread_over_time_not_over_the_files_numbers(folder, wanted):
+    path = folder / "screen.mp4"
+    if not path.exists():
+        make(path, num_frames=240, ticks=[round(1000 * t) for t in RECORDING], options={"g": "30"})
+    clip = VideoClip.open(path, wanted)
+    last = RECORDING[-1]
+    moments = [last * k / (wanted - 1) for k in range(wanted)] if wanted > 1 else [0.0]
+    expected = [max(n for n, t in enumerate(RECORDING) if t <= moment + 1e-3) for moment in moments]
+    assert stamps_of(clip) == expected == clip.frame_indices.tolist()
+    assert clip.times == pytest.approx([RECORDING[n] for n in expected], abs=1.1e-3)
+    assert wanted == 1 or (clip.times < 2.4).sum() <= 1  # 30 of 120 and more by the rule of numbers
+
+
+def test_a_frame_that_stays_on_screen_is_taken_once():
+    times = np.array([0.0, 1, 2, 3, 100, 101, 102, 103])
+    assert even_frames(times, 5).tolist() == [0, 3, 7] and even_frames(times, 8).tolist() == list(range(8))
+
+
+CLOCKS = {  # how files of a constant rate state their times: frame number and rate -> seconds
+    "exact": lambda n, rate: n / rate,
+    "milliseconds": lambda n, rate: np.round(n * 1000 / rate) / 1000,
+    "jitter": lambda n, rate: n / rate + np.random.default_rng(0).uniform(-0.2, 0.2, len(n)) * (n > 0) / rate,
+}
+
+
+@pytest.mark.parametrize("clock", CLOCKS)
+@pytest.mark.parametrize("rate", [1, 23.976, 25, 29.97, 60, 240])
+def test_at_a_constant_rate_time_and_number_say_the_same(clock, rate):
+    for total in (2, 3, 60, 249, 1001, 18000):
+        times = CLOCKS[clock](np.arange(total), rate)
+        for wanted in (1, 2, 7, 16, 128, 1000):
+            assert np.array_equal(even_frames(times, wanted), uniform_indices(total, wanted))
+
+
+@pytest.mark.parametrize("by", ["decord", "pyav"])
+def test_the_number_of_frames_may_depend_on_the_duration(mp4, request, by):
+    if by == "pyav":
+        request.getfixturevalue("no_decord")
+    told = []
+    assert stamps_of(VideoClip.open(mp4, lambda seconds: told.append(seconds) or 3)) == [0, 30, 59]
+    assert told == [pytest.approx(2.4)] * len(told)
 
 
 @pytest.mark.parametrize("total, wanted", [(1, 1), (1, 9), (5, 5), (6, 5), (249, 16), (18000, 128), (1025, 1024)])
