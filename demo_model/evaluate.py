@@ -1,7 +1,8 @@
 """Exact answers on held-out seeds, per task, with Wilson intervals; the JSON written here feeds the model card.
 
 Greedy answers are compared without generating them: an answer is right exactly when, along the true answer, each next
-token and the end of the turn are the likeliest. So all questions of a batch are judged in one forward.
+token and the end of the turn are the likeliest. So all questions of a batch are judged in one forward. That is exact in
+every letter: what is right here is right by `sttm_core.scoring`, which forgives punctuation and case besides.
 """
 
 from __future__ import annotations

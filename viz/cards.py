@@ -5,6 +5,7 @@ from __future__ import annotations
 from difflib import SequenceMatcher
 from html import escape
 
+from sttm_core.scoring import is_right
 from sttm_core.timing import Timings
 
 from .labels import STAGE_NAMES, duration
@@ -106,7 +107,7 @@ def _badge(column: Column, other: Column | None) -> str:
 
 
 def _truth(text: str, truth: str) -> str:
-    right = text.strip().lower() == truth.strip().lower()
+    right = is_right(text, truth)
     return f'<p class="truth {"right" if right else "wrong"}">{"✓" if right else "✗"} truth: {escape(truth)}</p>'
 
 

@@ -1,4 +1,4 @@
-"""Asks a model about the set, from all tokens and from merged ones, and counts exact answers."""
+"""Asks a model about the set, from all tokens and from merged ones, and counts right answers."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from benchmarks.needle_qa.items import TASKS, NeedleClip
 from demo_model.evaluate import score
 from sttm_core.comparison import MergeSettings
 from sttm_core.engine import VideoLLM
+from sttm_core.scoring import is_right
 
 
 @dataclass
@@ -73,9 +74,10 @@ def run(
             row.changed += sum(a != b for a, b in zip(answers, full, strict=True))
             for question, answer in zip(item.questions, answers, strict=True):
                 counts = row.tally.setdefault(question.task, [0, 0])
-                counts[0] += answer == question.answer
+                right = is_right(answer, question.answer)
+                counts[0] += right
                 counts[1] += 1
-                if answer != question.answer:
+                if not right:
                     wrong.append({"clip": item.name, "setting": name, "answered": answer} | vars(question))
         asked = sum(counts[1] for counts in rows["full"].tally.values())
         log(f"clip {number}: {asked} questions")

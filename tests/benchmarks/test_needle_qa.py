@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from benchmarks.needle_qa.items import TASK_OF, TASKS, NeedleClip, Question, nee
 from benchmarks.needle_qa.run import name_of, run, table
 from sttm_core.comparison import MergeSettings
 from sttm_core.engine import VideoLLM
+from tests.core.test_scoring import VERDICTS
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +65,7 @@ def test_counts_against_an_oracle(llm):
     text = "Where is the star?"
     said = llm.answer(prefix, text).text
     asked = tuple(Question(task, text, said) for task in (*TASKS, "no code"))
-    asked += (Question("ocr", text, said + "!"),)
+    asked += (Question("ocr", text, said + " not"),)
     settings = [MergeSettings(1.5, 1.5), MergeSettings(-1.0, 0.0)]
     rows, wrong = run(llm, settings, [NeedleClip(item.seed, item.scene, asked)])
     full, nothing_merged, spatial = rows.values()
@@ -72,10 +74,24 @@ def test_counts_against_an_oracle(llm):
     assert full["tasks"]["no code"]["correct"] == full["tasks"]["no code"]["total"] == 1
     assert nothing_merged["retention"] == 1 and nothing_merged["changed_answers"] == 0
     assert spatial["retention"] == 16 / 64  # 8 x 8 tokens with root level 1: 4 x 4 nodes a frame
-    missed = {"clip": item.name, "setting": "full", "answered": said, "task": "ocr", "text": text, "answer": said + "!"}
+    missed = {"clip": item.name, "setting": "full", "answered": said} | vars(asked[-1])
     assert wrong[0] == missed and [row["setting"] for row in wrong].count("full") == 1
     lines = table(rows).splitlines()
     assert len(lines) == 5 and "| 50.0 (" in lines[2] and "| 25.0% |" in lines[4]
+
+
+def test_answers_are_judged_as_everywhere():
+    """A model that answers with the question's text."""
+    asked = [Question("ocr", said, truth) for said, truth, _ in VERDICTS]
+    item = SimpleNamespace(name="all", questions=asked, clip=lambda folder: None)
+    llm = SimpleNamespace(
+        encode=lambda clip: SimpleNamespace(layout=SimpleNamespace(num_patches=1)),
+        prefill=lambda encoded, plan: SimpleNamespace(video_tokens=1),
+        answer=lambda prefix, text: SimpleNamespace(text=text),
+    )
+    rows, wrong = run(llm, [], [item])
+    assert [(row["answered"], row["answer"], False) for row in wrong] == [v for v in VERDICTS if not v[2]]
+    assert rows["full"]["tasks"]["ocr"]["correct"] == sum(right for *_, right in VERDICTS)
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from html.parser import HTMLParser
 import pytest
 
 from sttm_core.timing import Timings
+from tests.core.test_scoring import VERDICTS
 from tests.viz.columns import TIMES, answer, column
 from viz.cards import answer_card, bytes_text, empty_cards, marked_words, working_cards
 
@@ -71,10 +72,16 @@ def test_merging_is_proved_by_token_counts(kept, said):
 
 
 def test_truth_is_compared():
-    left, right = cards(column(None, answer("K7P2")), column(10, answer("nothing")), truth="k7p2")
-    assert "✓ truth: k7p2" in left and "✗ truth: k7p2" in right
+    left, right = cards(column(None, answer('"K7P2".')), column(10, answer("nothing")), truth="K7P2")
+    assert "✓ truth: K7P2" in left and "✗ truth: K7P2" in right
     early = replace(answer("K7"), finished=False)
-    assert "truth" not in "".join(cards(column(None, early), column(10, None), truth="k7p2"))
+    assert "truth" not in "".join(cards(column(None, early), column(10, None), truth="K7P2"))
+
+
+@pytest.mark.parametrize(("said", "truth", "right"), VERDICTS)
+def test_truth_is_judged_as_everywhere(said, truth, right):
+    left, _ = cards(column(None, answer(said)), column(10, answer(said)), truth=truth)
+    assert ("✓ truth" in left, "✗ truth" in left) == (right, not right)
 
 
 def test_who_waits_for_whom():

@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 
+from tests.core.test_scoring import VERDICTS
+from tests.viz.columns import answer, column
 from tests.viz.small_studio import NEEDLE, VALUES, small_studio, without_memory_for
 from viz.samples import Question
-from viz.tabs.needle import TABLE, NeedleCheck, matches
+from viz.tabs.needle import TABLE, NeedleCheck
 
 
-@pytest.mark.parametrize(
-    ("text", "truth", "right"),
-    [
-        ("K7P2", "k7p2", True),
-        (" K7P2. ", "K7P2", True),
-        ("red", "Red.", True),
-        ("a red circle", "red", False),
-        ("", "red", False),
-        ("12", "1", False),
-    ],
-)
-def test_an_answer_is_the_truth_but_for_case_and_a_full_stop(text, truth, right):
-    assert matches(text, truth) == right
+def test_answers_are_judged_as_everywhere():
+    """One sample that asks for every truth, and a model that says what it is told to."""
+    asked = [SimpleNamespace(text=said, answer=truth, needle=None) for said, truth, _ in VERDICTS]
+    sample = SimpleNamespace(id="all", title="All", questions=asked)
+    ask = lambda ref, text, *rest: iter([(column(None, answer(text)), column(10, answer(text)))])  # noqa: E731
+    studio = SimpleNamespace(samples={"all": sample}, open_sample=lambda name: None, ask=ask)
+    score, rows = check(studio)[-1]
+    marks = [[cell.startswith("✓") for cell in row[3:5]] for row in rows]
+    assert marks == [[right, right] for *_, right in VERDICTS]
+    assert score.startswith(f"**All tokens: {sum(right for *_, right in VERDICTS)} of {len(VERDICTS)} right.")
 
 
 @pytest.fixture

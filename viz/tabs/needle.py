@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 import gradio as gr
 
+from sttm_core.scoring import is_right
+
 from ..studio import Studio
 from .busy import busy_from, idle_after
 from .controls import Controls, settings_from
@@ -44,7 +46,7 @@ class NeedleCheck:
             ref = self.studio.open_sample(sample.id)
             *_, columns = self.studio.ask(ref, question.text, settings, int(new_tokens))
             texts = [column.answer.text if column.answer else column.error for column in columns]
-            marks = [matches(text, question.answer) for text in texts]
+            marks = [is_right(text, question.answer) for text in texts]
             right = [count + mark for count, mark in zip(right, marks, strict=True)]
             plan = columns[1].plan
             rows.append([
@@ -59,11 +61,6 @@ class NeedleCheck:
             return ""
         found = self.studio.needles_of(ref, self.studio.encoded(ref, settings), question.text)
         return f"{tokens_in_box(found[0], plan)} of {tokens_in_box(found[0], None)}" if found else "not in these frames"
-
-
-def matches(text: str, truth: str) -> bool:
-    """Exact answer, apart from case, surrounding blanks and a final full stop."""
-    return text.strip().rstrip(".").lower() == truth.strip().rstrip(".").lower()
 
 
 def build_needle() -> Needle:
