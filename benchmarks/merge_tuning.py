@@ -14,7 +14,7 @@ from sttm_core import Quadtree, similarity_tables, thresholds_for_retention
 from sttm_core.methods.sttm import kernels
 from sttm_core.methods.sttm.kernels import Cosines, GramSettings, PoolSettings
 from sttm_core.methods.sttm.kernels_cells import cosine_tables, fits
-from sttm_core.methods.sttm.merge import sorted_members
+from sttm_core.methods.sttm.plan import sorted_members
 from sttm_core.methods.sttm.tiles import tiles_of
 
 CHECKED_FRAMES = 4

@@ -1,7 +1,8 @@
 """Training-free spatio-temporal token merging for Video LLMs (STTM, arXiv 2507.07990): the part without a browser."""
 
+from .method import MergedTokens
 from .methods.sttm.budget import BudgetThresholds, retention_surface, thresholds_for_retention
-from .methods.sttm.merge import MergedTokens, merge_tokens
+from .methods.sttm.merge import merge_tokens
 from .methods.sttm.plan import MergePlan
 from .methods.sttm.quadtree import Quadtree
 from .methods.sttm.similarity import SimilarityTables, similarity_tables

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import nn
@@ -58,6 +60,13 @@ class KVCache:
         return cache
 
 
+@lru_cache
+def cache_argument(kind: type[nn.Module]) -> str:
+    """What a module of this class calls the KV cache that it is given: transformers renames it in 5.24."""
+    taken = inspect.signature(kind.forward).parameters
+    return "cache" if "cache" in taken else "past_key_values"
+
+
 def run_layers(
     layers: nn.ModuleList,
     span: range,
@@ -99,8 +108,8 @@ def _run(
             attention_mask=mask,
             position_embeddings=embeddings,
             position_ids=None,
-            past_key_values=cache,
             use_cache=True,
+            **{cache_argument(type(layers[index])): cache},
         )
         hidden = output[0] if isinstance(output, tuple) else output
     return hidden

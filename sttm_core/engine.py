@@ -11,7 +11,7 @@ import torch
 from transformers import DynamicCache
 from transformers.modeling_layers import GradientCheckpointingLayer
 
-from .decoder import KVCache, run_layers
+from .decoder import KVCache, cache_argument, run_layers
 from .estimate import Estimate, estimate_memory, free_memory, in_words
 from .host_to_device import frames_on
 from .insertion import Positions, shorten, stop_before_layer
@@ -139,7 +139,7 @@ class VideoLLM:
             preprocess_s = watch.lap()
             fast = self.family.fast_vision(self.model)
             with fast, stop_before_layer(self.decoder, layer, self.synchronize) as arrival:
-                self.model(**inputs, past_key_values=cache, use_cache=True, logits_to_keep=1)
+                self.model(**inputs, **{cache_argument(type(self.model)): cache}, use_cache=True, logits_to_keep=1)
             watch.lap()
             following = self.family.next_position(self.model, inputs, arrival.position_ids)
         return EncodedVideo(

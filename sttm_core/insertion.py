@@ -14,10 +14,11 @@ from dataclasses import dataclass, field
 import torch
 from torch import nn
 
-from .decoder import RotaryEmbeddings, causal_mask
-from .methods.sttm.merge import MergedTokens, merge_tokens
+from .decoder import RotaryEmbeddings, cache_argument, causal_mask
+from .method import MergedTokens
+from .methods.sttm.merge import merge_tokens
 from .methods.sttm.plan import MergePlan
-from .methods.sttm.plan import positions as places
+from .methods.sttm.plan import indices_where as places
 from .models.base import Family, VideoLayout
 from .positions import Positions, check_rule, shortened_positions
 
@@ -179,7 +180,7 @@ def merging(
 
     def after_merge(module, args, kwargs):
         hidden, kwargs = args[0] if args else kwargs["hidden_states"], dict(kwargs)
-        cache = kwargs.get("past_key_values")
+        cache = kwargs.get(cache_argument(type(module)))
         past = cache.get_seq_length(module.self_attn.layer_idx) if cache is not None else 0
         if not past:
             kwargs["position_embeddings"] = state.positions.embeddings

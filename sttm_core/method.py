@@ -1,8 +1,8 @@
-"""What a reduction method is, and what comes out of one: a plan, integers only, that any video's tokens can be put through.
+"""What a reduction method is, and what comes out of one: a plan that says what becomes of every patch.
 
 A method is a frozen record of its own settings ("knobs"). It acts at one of three places:
 
-- ``"tokens"``: on the hidden states of the video tokens before decoder layer k. `Method.plan` says what becomes of them.
+- ``"tokens"``: on the hidden states of the video tokens before decoder layer k. `Method.plan` decides.
 - ``"layers"``: inside the decoder, layer by layer, while the question is there (`sttm_core.inside_layers`).
 - ``"pixels"``: on the frames, before the vision encoder (`sttm_core.methods.downsample`).
 """
@@ -27,12 +27,16 @@ class Plan:
         places: ``[N]`` int64, the flat patch index ``(t*H + y)*W + x`` where each token stands, in output order.
         member_of: ``[T, H, W]`` int64, the token that each patch went into; -1 for a patch that was dropped.
         weights: ``[T, H, W]`` float32, a patch's share in its token; None for the plain mean of its patches.
+        patch_counts: ``[N]`` int64, patches that went into each token; with `num_dropped` they sum to ``T*H*W``.
+        boxes: ``[N, 5]`` int64, ``t, y0, x0, y1, x1`` in patches, half open: where each token stands.
     """
 
     method: Method
     places: torch.Tensor
     member_of: torch.Tensor
     weights: torch.Tensor | None
+    patch_counts: torch.Tensor
+    boxes: torch.Tensor
 
     @property
     def grid(self) -> tuple[int, int, int]:
@@ -58,11 +62,6 @@ class Plan:
         """Share of tokens left, ``N / (T*H*W)``: "kept", the first of the three budgets."""
         return self.num_tokens / self.num_patches
 
-    @cached_property
-    def patch_counts(self) -> torch.Tensor:
-        """``[N]`` int64: patches that went into each token; with `num_dropped` they sum to ``T*H*W``."""
-        return count_values(self.member_of[self.member_of >= 0], self.num_tokens)
-
     @property
     def num_dropped(self) -> int:
         """Patches that ended in no token."""
@@ -72,14 +71,6 @@ class Plan:
     def tokens_per_frame(self) -> torch.Tensor:
         """``[T]`` int64: tokens that stand in each frame; they sum to N."""
         return count_values(self.places // (self.num_patches // self.num_frames), self.num_frames)
-
-    @cached_property
-    def boxes(self) -> torch.Tensor:
-        """``[N, 5]`` int64, ``t, y0, x0, y1, x1`` in patches, half open: the patch where each token stands."""
-        _, height, width = self.grid
-        frame, inside = self.places // (height * width), self.places % (height * width)
-        y, x = inside // width, inside % width
-        return torch.stack([frame, y, x, y + 1, x + 1], dim=1)
 
     @property
     def changes_nothing(self) -> bool:
@@ -92,7 +83,7 @@ class Plan:
         return replace(self, **{name: v.to(device) for name, v in moved.items() if isinstance(v, torch.Tensor)})
 
     def apply(self, tokens: torch.Tensor) -> MergedTokens:
-        """Average what went into each token: ``[T, H, W, C]`` -> ``[N, C]`` in the dtype and on the device of ``tokens``.
+        """Average what went into each token: ``[T, H, W, C]`` -> ``[N, C]``, dtype and device as ``tokens``.
 
         Raises:
             ValueError: if ``tokens`` do not have this plan's ``T x H x W``.
@@ -140,6 +131,17 @@ class TokenPlan(Plan):
         member_of = torch.full((count,), -1, dtype=torch.int64, device=places.device)
         member_of[places] = torch.arange(len(places), device=places.device)
         return cls(method, places, member_of.view(grid))
+
+    @cached_property
+    def patch_counts(self) -> torch.Tensor:
+        return count_values(self.member_of[self.member_of >= 0], self.num_tokens)
+
+    @cached_property
+    def boxes(self) -> torch.Tensor:
+        _, height, width = self.grid
+        frame, inside = self.places // (height * width), self.places % (height * width)
+        y, x = inside // width, inside % width
+        return torch.stack([frame, y, x, y + 1, x + 1], dim=1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -229,6 +231,24 @@ class Method:
     def knobs(cls) -> Mapping[str, Any]:
         """Names of the settings, with their defaults."""
         return {field.name: field.default for field in fields(cls)}
+
+
+METHODS: dict[str, type[Method]] = {}  # by name; `sttm_core.methods` fills it, a row each
+
+
+def make_method(name: str, **knobs) -> Method:
+    """The method of this name with the given knobs; those that are left out are as published.
+
+    Raises:
+        ValueError: for an unknown name, a knob that the method does not have, or a value out of range.
+    """
+    if name not in METHODS:
+        raise ValueError(f"there is no method {name!r}; there are {', '.join(METHODS)}.")
+    kind = METHODS[name]
+    unknown = [knob for knob in knobs if knob not in kind.knobs()]
+    if unknown:
+        raise ValueError(f"{name} has no {unknown[0]!r}; it has {', '.join(kind.knobs())}.")
+    return kind(**knobs)
 
 
 def check_retention(retention: float) -> float:

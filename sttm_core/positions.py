@@ -8,8 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from .decoder import RotaryEmbeddings
-from .methods.sttm.merge import member_weights
-from .methods.sttm.plan import MergePlan
+from .method import Plan
 
 POSITION_RULES = ("reassigned", "survived", "merged")
 
@@ -40,7 +39,7 @@ def shortened_positions(
     kept: torch.Tensor,
     merged_at: torch.Tensor,
     video_index: torch.Tensor,
-    plan: MergePlan,
+    plan: Plan,
     rotary: Callable[[torch.Tensor], RotaryEmbeddings],
 ) -> Positions:
     """Positions after merging.
@@ -70,10 +69,10 @@ def shortened_positions(
 
 
 def _merged(
-    whole: torch.Tensor, short: torch.Tensor, merged_at: torch.Tensor, video_index: torch.Tensor, plan: MergePlan
+    whole: torch.Tensor, short: torch.Tensor, merged_at: torch.Tensor, video_index: torch.Tensor, plan: Plan
 ) -> torch.Tensor:
     """``short`` with the rows of merged tokens replaced by the weighted mean over their patches' rows of ``whole``."""
-    weights = member_weights(plan).to(whole.device, torch.float32)
+    weights = plan.share.to(whole.device, torch.float32)
     patches = whole.index_select(-2, video_index.reshape(-1)).float() * weights[:, None]  # [..., T*H*W, head_dim]
     mean = torch.zeros(*whole.shape[:-2], plan.num_tokens, whole.shape[-1], device=whole.device)
     mean.index_add_(-2, plan.member_of.reshape(-1).to(whole.device), patches)

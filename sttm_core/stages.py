@@ -10,7 +10,8 @@ import numpy as np
 import torch
 
 from .decoder import KVCache
-from .methods.sttm.merge import MergedTokens, merge_tokens
+from .method import MergedTokens
+from .methods.sttm.merge import merge_tokens
 from .methods.sttm.plan import MergePlan
 from .methods.sttm.quadtree import shared_tree
 from .methods.sttm.similarity import SimilarityTables, similarity_tables

@@ -5,30 +5,13 @@ make_method("tome", retention=0.5, rules="as_released").plan(tokens).apply(token
 
 from __future__ import annotations
 
-from ..method import Method
+from ..method import METHODS, Method, make_method
 from .sttm import Sttm
 
-METHODS: dict[str, type[Method]] = {
-    method.name: method
-    for method in (
-        Sttm,
-    )
-}  # fmt: skip
+ROWS: tuple[type[Method], ...] = (
+    Sttm,
+)  # fmt: skip
 
+METHODS.update({method.name: method for method in ROWS})
 
-def make_method(name: str, **knobs) -> Method:
-    """The method of this name with the given knobs; those that are left out are as published.
-
-    Raises:
-        ValueError: for an unknown name, a knob that the method does not have, or a value out of range.
-    """
-    if name not in METHODS:
-        raise ValueError(f"there is no method {name!r}; there are {', '.join(METHODS)}.")
-    kind = METHODS[name]
-    unknown = [knob for knob in knobs if knob not in kind.knobs()]
-    if unknown:
-        raise ValueError(f"{name} has no {unknown[0]!r}; it has {', '.join(kind.knobs())}.")
-    return kind(**knobs)
-
-
-__all__ = ["METHODS", "Method", "Sttm", "make_method"]
+__all__ = ["METHODS", "Method", "make_method", *(method.__name__ for method in ROWS)]

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 
 import pytest
-from tests.core.video.test_stamps import make_sound
 
 from sttm_core.comparison import MergeSettings
 from sttm_core.video import VideoError
+from tests.core.video.test_stamps import make_sound
 from tests.viz.small_studio import FRAMES, GRID, QUESTION, small_studio, without_memory_for
 from viz.exports import plan_dict
 from viz.tabs.api import MOST_RUNS, Endpoints

@@ -6,10 +6,10 @@ from types import SimpleNamespace
 
 import gradio as gr
 import pytest
-from tests.core.video.test_stamps import make
 
 from sttm_core import thresholds_for_retention
 from sttm_core.video import VideoClip, VideoError, is_browser_playable
+from tests.core.video.test_stamps import make
 from tests.viz.small_studio import FRAMES, GRID, VALUES, small_studio
 from viz.tabs import explore
 from viz.tabs.explore import Explorer, playable

@@ -5,24 +5,25 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cached_property
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
+from ...method import MergedTokens, Method, Plan, count_values, make_method, pool_members
 from . import dispatch
 from .components import released_labels, smallest_labels
 from .quadtree import Quadtree, lookup, take_columns, tree_tensor
 
 if TYPE_CHECKING:
-    from .merge import MergedTokens
     from .similarity import SimilarityTables
 
 RULES = ("paper", "as_released")
 
 
 @dataclass(frozen=True, eq=False)
-class MergePlan:
+class MergePlan(Plan):
     """What is merged at one pair of thresholds; M nodes kept by the spatial stage become N tokens.
 
     Attributes:
@@ -36,7 +37,6 @@ class MergePlan:
     """
 
     tree: Quadtree
-    num_frames: int
     tau_spatial: float
     tau_temporal: float
     rules: str
@@ -51,24 +51,38 @@ class MergePlan:
     node_of_patch: torch.Tensor
     member_of: torch.Tensor
 
+    @cached_property
+    def method(self) -> Method:
+        """STTM at these thresholds."""
+        how = {"root_level": self.tree.root_level, "rules": self.rules, "weighting": self.weighting}
+        return make_method("sttm", tau_spatial=self.tau_spatial, tau_temporal=self.tau_temporal, **how)
+
     @property
     def num_tokens(self) -> int:
         return len(self.boxes)
 
-    @property
-    def num_patches(self) -> int:
-        """Tokens before merging: ``T*H*W``."""
-        return self.num_frames * self.tree.num_patches
-
-    @property
-    def retention(self) -> float:
-        """Share of tokens left after both stages, ``N / (T*H*W)``."""
-        return self.num_tokens / self.num_patches
+    @cached_property
+    def places(self) -> torch.Tensor:
+        """``[N]`` int64: flat index of the top-left patch of each token's representative, ascending."""
+        t, y, x = self.boxes[:, :3].unbind(1)
+        return t * self.tree.num_patches + y * self.tree.width + x
 
     @cached_property
-    def tokens_per_frame(self) -> torch.Tensor:
-        """``[T]`` int64: tokens whose representative lies in each frame; they sum to N."""
-        return count_values(self.boxes[:, 0], self.num_frames)
+    def weights(self) -> torch.Tensor | None:
+        """``[T, H, W]`` float32: weight of each patch in the mean that its token is (algorithm, section 3)."""
+        if self.weighting == "patches":
+            return None  # the plain mean
+        device, token = self.member_of.device, self.member_of.reshape(-1)
+        node = self.node_of_patch.reshape(self.num_frames, -1)  # [T, H*W]
+        levels = lookup(lookup(tree_tensor(self.tree, "levels", device), self.node_ids), node)
+        patches = torch.arange(self.tree.num_patches, device=device)
+        by_level = tree_tensor(self.tree, "node_weights", device)  # [levels, H*W]
+        of_node = lookup(by_level, levels * self.tree.num_patches + patches).view(-1)
+        return (of_node / lookup(self.member_counts, token)).view(self.grid)
+
+    @property
+    def num_dropped(self) -> int:
+        return 0
 
     @cached_property
     def member_counts(self) -> torch.Tensor:
@@ -101,28 +115,35 @@ class MergePlan:
         """``[members, 5]`` boxes (t, y0, x0, y1, x1) of every kept node merged into ``token``, in scan order."""
         return self.node_boxes[self.node_tokens == token]
 
-    def to(self, device: torch.device | str) -> MergePlan:
-        """The same plan with its arrays on another device."""
-        return MergePlan(*(v.to(device) if isinstance(v, torch.Tensor) else v for v in self._fields()))
-
     def apply(self, tokens: torch.Tensor) -> MergedTokens:
         """Average the members' features: ``[T, H, W, C]`` -> ``[N, C]`` in the dtype and on the device of ``tokens``.
 
         Raises:
             ValueError: if ``tokens`` do not have this plan's ``T x H x W``.
         """
-        from .merge import apply_plan  # merge builds on plans, not the other way round
-
-        return apply_plan(self, tokens)
-
-    def _fields(self) -> list:
-        return [getattr(self, name) for name in self.__dataclass_fields__]
+        self.check_shape(tokens)
+        plan = self if self.member_of.device == tokens.device else self.to(tokens.device)
+        flat = tokens.reshape(plan.num_patches, tokens.shape[-1])
+        if kernels := dispatch.kernels_for(flat):
+            with torch.cuda.device_of(flat):
+                return MergedTokens(kernels.pool_members(flat.contiguous(), *sorted_members(kernels, plan)), plan)
+        return MergedTokens(pool_members(flat, plan.member_of.reshape(-1), plan.share, plan.num_tokens), plan)
 
     def __repr__(self) -> str:
         return (
             f"MergePlan({self.num_tokens} of {self.num_patches} tokens, {self.retention:.1%} kept at "
             f"tau_S={self.tau_spatial:g}, tau_T={self.tau_temporal:g}, rules={self.rules!r})"
         )
+
+
+def sorted_members(kernels: ModuleType, plan: MergePlan) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Order, weights and starts of the tokens' members, see `kernels.sort_members`."""
+    tree, device = plan.tree, plan.member_of.device
+    by_level = tree_tensor(tree, "node_weights", device) if plan.weighting == "nodes" else None
+    return kernels.sort_members(
+        plan.member_of.view(-1), plan.node_of_patch.view(-1), plan.node_ids, tree_tensor(tree, "levels", device),
+        by_level, plan.num_tokens,
+    )  # fmt: skip
 
 
 class NotFiniteError(ValueError):
@@ -158,7 +179,7 @@ def build_plan(
     if arrays is None:
         raise NotFiniteError("the features are not finite.")
     taus = float(tau_spatial), float(tau_temporal)
-    return MergePlan(tables.tree, tables.num_frames, *taus, rules, tables.weighting, *arrays)
+    return MergePlan(tables.tree, *taus, rules, tables.weighting, *arrays)
 
 
 def _plan_arrays(tables: SimilarityTables, tau_s: float, tau_t: float, rules: str) -> tuple[torch.Tensor, ...]:
@@ -167,7 +188,7 @@ def _plan_arrays(tables: SimilarityTables, tau_s: float, tau_t: float, rules: st
     kept = keep_nodes(tables, tau_s, rules)
     linked, cosines = mark_links(tables, kept, tau_t)
     num_nodes, num_links = torch.stack([kept.is_top.sum(), linked.sum()]).tolist()
-    tops, links_at = positions(kept.is_top, num_nodes), positions(linked, num_links)  # scan order
+    tops, links_at = indices_where(kept.is_top, num_nodes), indices_where(linked, num_links)  # scan order
     links = link_ends(kept, links_at)
     node_frames, node_ids = tops // tree.num_patches, lookup(kept.nodes, tops)
     labels = (smallest_labels if rules == "paper" else released_labels)(links[:, 0], links[:, 1], num_nodes)
@@ -175,7 +196,7 @@ def _plan_arrays(tables: SimilarityTables, tau_s: float, tau_t: float, rules: st
     node_tokens = lookup(torch.cumsum(first, 0) - 1, labels)
     member_of = lookup(node_tokens, kept.rank)
     node_boxes = tree_tensor(tree, "boxes", device).index_select(0, node_ids)
-    leaders = positions(first, int(first.sum()))
+    leaders = indices_where(first, int(first.sum()))
     boxes = torch.cat([node_frames[:, None], node_boxes], dim=1).index_select(0, leaders)
     grid = (tables.num_frames, tree.height, tree.width)
     return (
@@ -262,12 +283,7 @@ def link_ends(kept: KeptNodes, links_at: torch.Tensor) -> torch.Tensor:
     return torch.stack([lookup(kept.rank, links_at), lookup(kept.rank, links_at + kept.rank.shape[1])], dim=1)
 
 
-def positions(mask: torch.Tensor, count: int) -> torch.Tensor:
+def indices_where(mask: torch.Tensor, count: int) -> torch.Tensor:
     """``[count]`` int64: where the flattened mask holds, without asking a GPU how often it does."""
     return torch.nonzero_static(mask.view(-1), size=count).squeeze(1)
 
-
-def count_values(values: torch.Tensor, size: int) -> torch.Tensor:
-    """``[size]`` int64: how often each of ``0 .. size-1`` occurs; as torch.bincount, which makes the host wait."""
-    flat = values.reshape(-1)
-    return flat.new_zeros(size).scatter_add_(0, flat, torch.ones_like(flat))

@@ -13,6 +13,8 @@ from functools import lru_cache
 import numpy as np
 import torch
 
+from ... import method
+from ...method import not_finite_message
 from . import dispatch
 from .plan import MergePlan, build_plan
 from .quadtree import Quadtree, shared_tree, take_columns, tree_tensor
@@ -134,27 +136,12 @@ def unchecked_tables(
 
 def check_tokens(tokens: torch.Tensor, tree: Quadtree | None) -> Quadtree:
     """Validate the shape and dtype of ``tokens`` and return their tree."""
-    if not isinstance(tokens, torch.Tensor):
-        raise ValueError(f"tokens must be a torch.Tensor of shape [T, H, W, C], got {type(tokens).__name__}.")
-    if tokens.ndim != 4:
-        raise ValueError(f"tokens must have 4 dimensions [T, H, W, C], got shape {list(tokens.shape)}.")
-    if not tokens.is_floating_point():
-        raise ValueError(f"tokens must have a floating point dtype, got {tokens.dtype}.")
-    if 0 in tokens.shape:
-        raise ValueError(f"tokens must not be empty, got shape {list(tokens.shape)}.")
-    grid = tuple(tokens.shape[1:3])
+    grid = tuple(method.check_tokens(tokens).shape[1:3])
     if tree is None:
         return shared_tree(*grid, 1)
     if grid != (tree.height, tree.width):
         raise ValueError(f"tokens have a {grid[0]}x{grid[1]} grid but the tree is for {tree.height}x{tree.width}.")
     return tree
-
-
-def not_finite_message(tokens: torch.Tensor) -> str:
-    """What to say of features whose squared norms are not finite."""
-    if torch.isfinite(tokens).all():
-        return "tokens are too large: their squared norms overflow float32; scale them down."
-    return "tokens hold NaN or infinite values; check the model's outputs."
 
 
 def _kernel_tables(frames: torch.Tensor, tree: Quadtree, weighting: str, released: bool) -> tuple[torch.Tensor, ...]:

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from sttm_core import Quadtree, SimilarityTables, merge_tokens, similarity_tables
+from sttm_core.method import pool_members
 from sttm_core.methods.sttm import dispatch, kernels
-from sttm_core.methods.sttm.merge import pool_members
 from tests.core import naive
 from tests.core.videos import safe_threshold, smooth_video
 
