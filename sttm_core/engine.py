@@ -127,7 +127,7 @@ class VideoLLM:
         """
         layer = self.default_merge_layer if merge_layer is None else merge_layer
         self.family.check_merge_layer(self.model, layer)
-        text, _ = self.family.parts(self.processor, "?")
+        text = self.family.parts(self.processor).head
         cache = DynamicCache()
         with self._exclusive(f"encoding {clip.num_frames} frames"):
             watch = Stopwatch(self.synchronize)
@@ -249,8 +249,7 @@ class VideoLLM:
         """``[n]`` token ids of what follows the video in the prompt: question, end of turn, start of the answer."""
         if not question or not question.strip():
             raise ValueError("the question is empty; type something to ask about the video.")
-        _, tail = self.family.parts(self.processor, question.strip())
-        return self.processor.tokenizer(tail, add_special_tokens=False, return_tensors="pt").input_ids[0]
+        return torch.tensor(self.family.question_ids(self.processor, question.strip()))
 
     def _run_late(self, encoded: EncodedVideo, hidden: torch.Tensor, positions: Positions) -> KVCache:
         """KV cache of the layers from the merge layer on."""

@@ -14,6 +14,7 @@ from transformers.video_utils import VideoMetadata
 
 from ..decoder import RotaryEmbeddings
 from ..vision import contiguous_layers
+from .plain_text import PLACE, PromptParts, plain_text, split_prompt
 
 MERGE_LAYER = 2  # of the 7B models in the paper (section 4.1)
 ADVICE = "sttm"  # key of a config.json that advises {"merge_layer": ..., "position_rule": ...}
@@ -135,21 +136,25 @@ class Family:
         return self.frame_tokens if frame_tokens is None else frame_tokens
 
     def prompt(self, processor, question: str) -> str:
-        """The chat-formatted prompt for one video and one question, with one video placeholder in it."""
+        """The chat template's text for one video and one question, with one video placeholder in it."""
         content = [{"type": "video"}, {"type": "text", "text": question}]
         return processor.apply_chat_template([{"role": "user", "content": content}], add_generation_prompt=True)
 
     def video_end(self, processor) -> str:
-        """Text at whose first occurrence the prompt splits into prefix (up to and with it) and question."""
+        """Text with which the video ends in the prompt: what comes behind it differs from question to question."""
         return processor.video_token
 
-    def parts(self, processor, question: str) -> tuple[str, str]:
-        """The prompt up to the end of its video, which is encoded once, and what follows for every question."""
-        prompt, end = self.prompt(processor, question), self.video_end(processor)
-        head, found, tail = prompt.partition(end)
-        if not found:
-            raise ValueError(f"the chat template of this model places no {end!r} in the prompt.")
-        return head + found, tail
+    def parts(self, processor) -> PromptParts:
+        """The prompt around a question; nothing that a person wrote is in it."""
+        return split_prompt(self.prompt(processor, PLACE), self.video_end(processor))
+
+    def question_ids(self, processor, question: str) -> list[int]:
+        """Token ids of what follows the video: the question as `plain_ids`, end of turn, start of the answer."""
+        return plain_text(processor.tokenizer).question_ids(self.parts(processor), question)
+
+    def plain_ids(self, processor, text: str) -> list[int]:
+        """Token ids of what a person wrote (a question, subtitles, a file's name): never a control token."""
+        return plain_text(processor.tokenizer).ids(text)
 
     def video_options(self, processor, frames: torch.Tensor, times: np.ndarray, frame_tokens: int | None) -> dict:
         """What the processor is told about the video beside its frames."""

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import torch
 from torch import nn
 
 from .base import Family, VideoLayout, metadata, places_of
+from .plain_text import PromptParts
 
 OUTRO = "\n\n"  # that the processor puts behind a video: it is tokenised together with the question
 
@@ -27,9 +29,9 @@ class SmolVLM(Family):
     def video_options(self, processor, frames: torch.Tensor, times: np.ndarray, frame_tokens: int | None) -> dict:
         return {"videos": [[frames]], "do_sample_frames": False, "video_metadata": [metadata(times)]}
 
-    def parts(self, processor, question: str) -> tuple[str, str]:
-        head, tail = super().parts(processor, question)
-        return head, OUTRO + tail
+    def parts(self, processor) -> PromptParts:
+        parts = super().parts(processor)
+        return replace(parts, before=OUTRO + parts.before)
 
     def inputs(
         self, processor, text: str, frames: torch.Tensor, times: np.ndarray, frame_tokens: int | None = None

@@ -38,7 +38,7 @@ def test_preprocessed_pixels_are_the_exact_ones_within_rounding(name: str) -> No
     llm, shown = random_model(name, "cpu"), synthetic_clip(4, (240, 320))
     processor = llm.processor.video_processor
     processor.image_mean = processor.image_std = (0.5, 0.5, 0.5)  # black is -1 and white 1 in all channels
-    text, _ = llm.family.parts(llm.processor, "?")
+    text = llm.family.parts(llm.processor).head
 
     def inputs(frames: torch.Tensor) -> dict[str, torch.Tensor]:
         return llm.family.inputs(llm.processor, text, frames, shown.times, llm.frame_tokens)

@@ -122,7 +122,7 @@ def expected_rows(features: torch.Tensor, mark: torch.Tensor, newline: str) -> l
 def test_pooling_and_newlines(folder, tmp_path, newline, pooling):
     write_original(tmp_path, mm_spatial_pool_mode=pooling)
     llm, shown = load(tmp_path, newline=newline), clip(3)
-    frames, prompt = frames_on(llm.device, shown.frames), llm.family.parts(llm.processor, "?")[0]
+    frames, prompt = frames_on(llm.device, shown.frames), llm.family.parts(llm.processor).head
     inputs = llm.family.inputs(llm.processor, prompt, frames, shown.times)
     with torch.no_grad():
         features = frame_features(llm, inputs["pixel_values_videos"], pooling)

@@ -40,7 +40,7 @@ def test_the_encoder_gives_what_it_gives_in_plain_transformers(model_type, size)
     assert plain.config.vision_config._attn_implementation == "sdpa"
     assert llm.model.config.vision_config._attn_implementation == packed_attention.NAME
     shown = clip(6, size)
-    text, _ = llm.family.parts(processor, "?")
+    text = llm.family.parts(processor).head
     pixels = llm.family.inputs(
         processor, text, torch.from_numpy(shown.frames).permute(0, 3, 1, 2), shown.times, llm.frame_tokens
     )
