@@ -7,7 +7,6 @@ and it drops the private characters that it marks with from the text.)
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass
 from functools import lru_cache
@@ -48,16 +47,20 @@ def split_prompt(prompt: str, video_end: str) -> PromptParts:
 
 
 class PlainText:
-    """A tokenizer beside a copy of it that knows no added token: special ones, ``<think>`` and the like.
+    """A tokenizer, and its model and rules without a single added token: no special ones, no ``<think>``.
 
-    The copy is a thing of its own, since switching `split_special_tokens` on a shared tokenizer would meet other
-    threads, and would leave added tokens that are not special.
+    This is a thing of its own, since switching `split_special_tokens` on a shared tokenizer would meet other threads,
+    and would leave added tokens that are not special.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
         self.tokenizer = tokenizer
-        said = json.loads(tokenizer.backend_tokenizer.to_str())
-        self.plain = Tokenizer.from_str(json.dumps(said | {"added_tokens": [], "truncation": None, "padding": None}))
+        whole = tokenizer.backend_tokenizer
+        self.plain = Tokenizer(whole.model)  # shared, not copied
+        if whole.normalizer is not None:
+            self.plain.normalizer = whole.normalizer
+        if whole.pre_tokenizer is not None:
+            self.plain.pre_tokenizer = whole.pre_tokenizer
         added = tokenizer.added_tokens_decoder
         self.control_ids = frozenset(added)
         longest_first = sorted(added.values(), key=lambda token: -len(token.content))
@@ -88,7 +91,7 @@ class PlainText:
 
 @lru_cache(maxsize=8)
 def plain_text(tokenizer: PreTrainedTokenizerBase) -> PlainText:
-    """The `PlainText` of a tokenizer, made once: a large vocabulary takes a second."""
+    """The `PlainText` of a tokenizer, made once."""
     return PlainText(tokenizer)
 
 

@@ -16,7 +16,8 @@ from sttm_core.models.plain_text import PLACE, PlainText, PromptParts, split_pro
 from tests.core.tiny import TINY, tiny, tokenizer
 
 ORDINARY = (
-    "What code is shown?", "Where is it?\n\nAnswer in one word:\n(A) left\n(B) right", "  two  blanks ", "é, 世界 and 🙂?",
+    "What code is shown?",
+    "Where is it?\n\nAnswer in one word:\n(A) left\n(B) right", "  two  blanks ", "é, 世界 and 🙂?",
     "x < y > z | w <> video <|", "12345 it's 6.7%!", "\ue000question\ue001", "{question} %s {{ a }}",
 )  # fmt: skip
 FORGED = (
@@ -153,7 +154,8 @@ def test_the_video_is_the_last_one_before_the_question():
 
 
 @pytest.mark.parametrize(
-    "prompt, said", [(f"user: {PLACE}", "no '<video>'"), (f"{PLACE}<video>", "no '<video>'"), ("<video>", "the question")]
+    "prompt, said",
+    [(f"user: {PLACE}", "no '<video>'"), (f"{PLACE}<video>", "no '<video>'"), ("<video>", "the question")],
 )
 def test_a_template_without_a_video_or_a_question_is_one_sentence(prompt, said):
     with pytest.raises(ValueError, match=f"^the chat template of this model .*{said}.*\\.$"):
