@@ -77,6 +77,11 @@ class VideoLLM:
         return self.family.default_merge_layer(self.model)
 
     @property
+    def merge_layers(self) -> range:
+        """The layers before which this model can merge."""
+        return range(self.family.first_merge_layer(self.model), self.num_layers)
+
+    @property
     def default_position_rule(self) -> str:
         """The family's rule unless this model advises another."""
         return self.family.default_position_rule(self.model)

@@ -11,8 +11,10 @@ from sttm_core.video import VideoError
 from tests.core.video.test_stamps import make_sound
 from tests.viz.small_studio import FRAMES, GRID, QUESTION, small_studio, without_memory_for
 from viz.exports import plan_dict
-from viz.tabs.api import MOST_RUNS, Endpoints
+from viz.tabs.api import Endpoints
+from viz.tabs.arguments import MOST_RUNS
 
+NAN = float("nan")
 TAUS = {"tau_spatial": 0.9, "tau_temporal": 0.8, "merge_layer": 2}
 SAMPLE = {"sample": "blocks", "num_frames": FRAMES} | TAUS
 
@@ -77,17 +79,35 @@ def test_without_memory_for_the_merged_column_there_is_no_result(studio, monkeyp
     [
         ("plan", {"sample": ""}, "Give a video file or the id of a sample."),
         ("plan", {"sample": "none"}, "There is no sample 'none'; there are blocks."),
-        ("plan", {"num_frames": 9}, "The number of frames must lie between 1 and 8, got 9."),
-        ("inspect", {"num_frames": 0}, "The number of frames must lie between 1 and 8, got 0."),
-        ("plan", {"tau_spatial": 2.5}, "The spatial threshold τ_S must lie between -1 and 2, got 2.5."),
-        ("inspect", {"tau_temporal": -3}, "The temporal threshold τ_T must lie between -1 and 2, got -3."),
-        ("plan", {"retention": 0}, "The budget must lie above 0% and at most 100%, got 0%."),
-        ("plan", {"retention": 1.5}, "The budget must lie above 0% and at most 100%, got 150%."),
-        ("plan", {"merge_layer": 4}, "the merge layer must lie between 0 and 3 for this model, got 4."),
-        ("inspect", {"rules": "mine"}, "The rules must be one of paper, as_released, got 'mine'."),
+        ("plan", {"num_frames": 9}, "num_frames must be a whole number from 1 to 8, got 9."),
+        ("inspect", {"num_frames": 0}, "num_frames must be a whole number from 1 to 8, got 0."),
+        ("inspect", {"num_frames": None}, "num_frames must be a whole number from 1 to 8."),
+        ("plan", {"num_frames": 2.5}, "num_frames must be a whole number from 1 to 8, got 2.5."),
+        ("plan", {"num_frames": NAN}, "num_frames must be a whole number from 1 to 8, got nan."),
+        ("plan", {"num_frames": True}, "num_frames must be a whole number from 1 to 8, got True."),
+        ("plan", {"num_frames": "abc"}, "num_frames must be a whole number from 1 to 8, got 'abc'."),
+        ("plan", {"tau_spatial": 2.5}, "tau_spatial must be a number from -1 to 2, got 2.5."),
+        ("plan", {"tau_spatial": NAN}, "tau_spatial must be a number from -1 to 2, got nan."),
+        ("plan", {"tau_spatial": 10**400}, f"tau_spatial must be a number from -1 to 2, got 1{'0' * 39}...."),
+        ("inspect", {"tau_temporal": -3}, "tau_temporal must be a number from -1 to 2, got -3."),
+        ("inspect", {"tau_temporal": "0.5"}, "tau_temporal must be a number from -1 to 2, got '0.5'."),
+        ("plan", {"retention": 0}, "retention must be a number above 0 and at most 1, got 0."),
+        ("plan", {"retention": 1.5}, "retention must be a number above 0 and at most 1, got 1.5."),
+        ("ask", {"question": "x", "retention": NAN}, "retention must be a number above 0 and at most 1, got nan."),
+        ("ask", {"question": "x", "retention": -NAN}, "retention must be a number above 0 and at most 1, got nan."),
+        ("ask", {"question": "x", "retention": 1e308 * 10}, "a number above 0 and at most 1, got inf."),
+        ("plan", {"merge_layer": 4}, "merge_layer must be a whole number from 0 to 3, got 4."),
+        ("plan", {"merge_layer": [1]}, "merge_layer must be a whole number from 0 to 3, got [1]."),
+        ("inspect", {"rules": "mine"}, "rules must be one of paper, as_released, got 'mine'."),
+        ("plan", {"rules": 3}, "rules must be one of paper, as_released, got 3."),
+        ("plan", {"prefer": "time"}, "prefer must be one of balanced, spatial, temporal, got 'time'."),
+        ("plan", {"sample": {"id": "blocks"}}, "sample must be text, got {'id': 'blocks'}."),
+        ("ask", {"question": 5}, "question must be text, got 5."),
+        ("ask", {"question": None}, "the question is empty"),
         ("ask", {"question": " "}, "the question is empty"),
-        ("ask", {"question": "x", "runs": 0}, f"The number of timed runs must lie between 1 and {MOST_RUNS}, got 0."),
-        ("ask", {"question": "x", "runs": MOST_RUNS + 1}, f"between 1 and {MOST_RUNS}, got {MOST_RUNS + 1}."),
+        ("ask", {"question": "x", "runs": 0}, f"runs must be a whole number from 1 to {MOST_RUNS}, got 0."),
+        ("ask", {"question": "x", "runs": MOST_RUNS + 1}, f"from 1 to {MOST_RUNS}, got {MOST_RUNS + 1}."),
+        ("ask", {"question": "x", "runs": "many"}, f"runs must be a whole number from 1 to {MOST_RUNS}, got 'many'."),
     ],
 )
 def test_bad_input_is_one_sentence(studio, endpoint, changed, sentence):

@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from types import SimpleNamespace
 
+import gradio as gr
 import pytest
 
 from sttm_core.comparison import MergeSettings
 from sttm_core.presets import presets_for
-from viz.tabs.controls import BUDGET, MODEL_DEFAULT, NO_PRESET, THRESHOLDS, preset_updates, settings_from
+from tests.core.tiny import tiny
+from viz.tabs.arguments import arguments, check
+from viz.tabs.controls import (
+    BUDGET,
+    MODEL_DEFAULT,
+    NO_PRESET,
+    THRESHOLDS,
+    _finer_controls,
+    preset_updates,
+    settings_from,
+)
 
 
 def studio(name: str, layers: int = 28, max_frames: int = 64) -> SimpleNamespace:
-    return SimpleNamespace(llm=SimpleNamespace(name=name, num_layers=layers), max_frames=max_frames)
+    return SimpleNamespace(llm=SimpleNamespace(name=name, merge_layers=range(layers)), max_frames=max_frames)
 
 
 @pytest.mark.parametrize(
@@ -66,3 +78,30 @@ def test_what_the_panel_says(values: tuple, expected: MergeSettings) -> None:
 def test_a_value_out_of_range_is_one_sentence() -> None:
     with pytest.raises(ValueError, match="The budget must lie above 0% and at most 100%, got 0%."):
         settings_from(BUDGET, 0.9, 0.8, 0, "balanced", "paper", MODEL_DEFAULT, 2)
+
+
+@pytest.mark.parametrize(("first", "layers"), [(0, 6), (2, 6), (3, 4)])
+def test_only_layers_that_the_model_can_merge_at_are_offered(first: int, layers: int) -> None:
+    """Qwen3-VL adds vision features after its first layers; the last of them may be the only one left."""
+    llm = SimpleNamespace(
+        name="tiny", merge_layers=range(first, layers), default_merge_layer=max(2, first),
+        default_position_rule="survived",
+    )
+    with gr.Blocks():
+        *_, layer, _, _ = _finer_controls(SimpleNamespace(llm=llm))
+    assert layer.minimum == first and layer.value == max(2, first)
+    assert layer.maximum == layers - 1 or (layer.interactive is False and layers - first == 1)
+
+
+@pytest.mark.parametrize("family", ["qwen3_vl", "llava_onevision"])
+def test_the_offered_layers_are_those_that_the_model_takes(family: str) -> None:
+    llm = tiny(family)
+    taken = []
+    for layer in range(-1, llm.num_layers + 1):
+        with suppress(ValueError):
+            llm.family.check_merge_layer(llm.model, layer)
+            taken.append(layer)
+    assert list(llm.merge_layers) == taken and (taken[0] > 0) == (family == "qwen3_vl")
+    check(arguments(llm, 8), merge_layer=taken[0])
+    with pytest.raises(ValueError, match=f"merge_layer must be a whole number from {taken[0]} to {taken[-1]}, got"):
+        check(arguments(llm, 8), merge_layer=taken[0] - 1)

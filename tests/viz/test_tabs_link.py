@@ -12,7 +12,7 @@ from viz.tabs.link import Link
 
 STUDIO = SimpleNamespace(
     samples={"a": None, "b": None}, max_frames=32, start=MergeSettings(0.95, 0.97, prefer="temporal"),
-    llm=SimpleNamespace(num_layers=6),
+    llm=SimpleNamespace(merge_layers=range(1, 6)),
 )  # fmt: skip
 DEFAULT = STUDIO.start
 
@@ -33,6 +33,7 @@ def linked(**settings) -> Link:
         ({"ts": "0.9", "tt": "0.8"}, linked(tau_spatial=0.9, tau_temporal=0.8)),
         ({"rules": "as_released"}, linked(rules="as_released")),
         ({"layer": "99", "positions": "survived"}, linked(merge_layer=5, position_rule="survived")),
+        ({"layer": "0"}, linked(merge_layer=1)),  # the model's first one
         ({"budget": "30"}, linked(retention=0.3)),
         ({"budget": "30", "prefer": "spatial"}, linked(retention=0.3, prefer="spatial")),
         ({"budget": "30", "prefer": "time"}, linked(retention=0.3)),

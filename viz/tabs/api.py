@@ -5,15 +5,25 @@ from __future__ import annotations
 from dataclasses import replace
 
 import gradio as gr
+from gradio.components.api_component import Api
 
 from sttm_core.comparison import Comparison, MergeSettings, settings_used
 
 from ..exports import plan_dict
 from ..studio import Studio, VideoRef
+from .arguments import arguments, check
 from .errors import plain_errors
 from .explore import MODEL
 
-MOST_RUNS = 20
+DEFAULT_FRAMES = 16
+TAKES = {
+    "inspect": ("sample", "num_frames", "tau_spatial", "tau_temporal", "rules", "merge_layer"),
+    "plan": ("sample", "num_frames", "tau_spatial", "tau_temporal", "retention", "rules", "merge_layer", "prefer"),
+    "ask": (
+        "sample", "question", "num_frames", "tau_spatial", "tau_temporal", "retention", "rules", "merge_layer", "runs",
+        "prefer",
+    ),
+}  # arguments of each endpoint after the video, in the order of its method  # fmt: skip
 PUBLIC = MODEL | {"api_visibility": "public"}
 
 
@@ -22,6 +32,7 @@ class Endpoints:
 
     def __init__(self, studio: Studio) -> None:
         self.studio = studio
+        self.arguments = arguments(studio.llm, studio.max_frames)
 
     def samples(self) -> list[dict]:
         """Ids, titles and suggested questions of the shipped clips."""
@@ -34,7 +45,7 @@ class Endpoints:
         self, video=None, sample="", num_frames=16, tau_spatial=None, tau_temporal=None, rules="paper", merge_layer=None
     ) -> dict:
         """The inspector's data as JSON: geometry, cosine tables (float32, base64) and pictures."""
-        settings = self._settings(tau_spatial, tau_temporal, None, rules, merge_layer)
+        settings = self._settings(rules, merge_layer, tau_spatial=tau_spatial, tau_temporal=tau_temporal)
         return self.studio.inspector_data(self._open(video, sample, num_frames), settings).payload()
 
     def plan(
@@ -42,7 +53,9 @@ class Endpoints:
         merge_layer=None, prefer=None,
     ) -> dict:  # fmt: skip
         """What is merged: retention, thresholds used, tokens a frame, boxes and patch counts."""
-        settings = self._settings(tau_spatial, tau_temporal, retention, rules, merge_layer, prefer)
+        settings = self._settings(
+            rules, merge_layer, prefer, tau_spatial=tau_spatial, tau_temporal=tau_temporal, retention=retention
+        )
         plan = settings.plan(self.studio.encoded(self._open(video, sample, num_frames), settings))
         return plan_dict(plan)
 
@@ -51,14 +64,16 @@ class Endpoints:
         rules="paper", merge_layer=None, runs=1, prefer=None,
     ) -> dict:  # fmt: skip
         """Both answers with TTFT by stage; the same object that the command line prints with ``--json``."""
-        if not 1 <= runs <= MOST_RUNS:
-            raise ValueError(f"The number of timed runs must lie between 1 and {MOST_RUNS}, got {runs}.")
-        settings = self._settings(tau_spatial, tau_temporal, retention, rules, merge_layer, prefer)
+        check(self.arguments, question=question, runs=runs)
+        settings = self._settings(
+            rules, merge_layer, prefer, tau_spatial=tau_spatial, tau_temporal=tau_temporal, retention=retention
+        )
+        question, runs = question or "", int(runs or 1)
         ref = self._open(video, sample, num_frames)
         *_, columns = self.studio.ask(ref, question, settings)
-        if int(runs) > 1:
-            *_, columns = self.studio.measure(columns, question, settings, int(runs))
-        return self._result(ref, question, settings, columns, int(runs))
+        if runs > 1:
+            *_, columns = self.studio.measure(columns, question, settings, runs)
+        return self._result(ref, question, settings, columns, runs)
 
     def _result(self, ref: VideoRef, question: str, settings: MergeSettings, columns, runs: int) -> dict:
         failed = next((column.error for column in columns if column.error), "")
@@ -70,15 +85,18 @@ class Endpoints:
         result = Comparison(ref.name, ref.num_frames, llm.name, question, used, plan, baseline, merged, runs).as_dict()
         return result | ({"error": failed} if failed else {})
 
-    def _settings(self, tau_spatial, tau_temporal, retention, rules, merge_layer, prefer=None) -> MergeSettings:
+    def _settings(self, rules="paper", merge_layer=None, prefer=None, **numbers) -> MergeSettings:
         """What was given, and what a visit begins with for the rest."""
-        numbers = {"tau_spatial": tau_spatial, "tau_temporal": tau_temporal, "retention": retention}
+        check(self.arguments, rules=rules, merge_layer=merge_layer, prefer=prefer, **numbers)
         given = {name: float(value) for name, value in numbers.items() if value is not None}
         layer = None if merge_layer is None else int(merge_layer)
         start = self.studio.start
-        return replace(start, **given, rules=rules, merge_layer=layer, prefer=prefer or start.prefer)
+        return replace(start, **given, rules=rules or start.rules, merge_layer=layer, prefer=prefer or start.prefer)
 
     def _open(self, video: str | None, sample: str, num_frames) -> VideoRef:
+        check(self.arguments, sample=sample, num_frames=num_frames)
+        if num_frames is None:
+            raise ValueError(f"The argument num_frames must be {self.arguments['num_frames'].allowed}.")
         if video:
             return self.studio.open(video, int(num_frames))
         if sample:
@@ -89,33 +107,31 @@ class Endpoints:
 def build_api(studio: Studio) -> None:
     """Invisible components and public endpoints.
 
-    Gradio takes defaults from a component's value, and None only from a handler's own default.
+    Gradio takes defaults from a component's value, and None only from a handler's own default. Its own number field
+    would refuse what is no number before we can say which argument it was: `Api` hands on what came.
     """
-    ends = Endpoints(studio)
+    ends, advice = Endpoints(studio), studio.defaults
+    values = {
+        "num_frames": min(DEFAULT_FRAMES, studio.max_frames), "rules": "paper", "prefer": advice.prefer, "sample": "",
+        "tau_spatial": advice.tau_spatial, "tau_temporal": advice.tau_temporal, "runs": 1,
+        "merge_layer": studio.llm.default_merge_layer,
+    }  # fmt: skip
     with gr.Row(visible=False):
         video = gr.File(label="video", file_types=["video"])
-        sample = gr.Textbox("", label="sample")
-        question = gr.Textbox(label="question")
-        frames = gr.Number(16, label="num_frames", precision=0)
-        tau_s = gr.Number(studio.defaults.tau_spatial, label="tau_spatial")
-        tau_t = gr.Number(studio.defaults.tau_temporal, label="tau_temporal")
-        retention = gr.Number(None, label="retention")
-        rules = gr.Textbox("paper", label="rules")
-        layer = gr.Number(studio.llm.default_merge_layer, label="merge_layer", precision=0)
-        runs = gr.Number(1, label="runs", precision=0)
-        prefer = gr.Textbox(studio.defaults.prefer, label="prefer")
+        given = {name: Api(values.get(name), kind.schema, name) for name, kind in ends.arguments.items()}
         out = gr.JSON(label="result")
         trigger = gr.Button()
-    where = [video, sample]
     trigger.click(ends.samples, None, out, api_name="samples", api_visibility="public", queue=False)
-    trigger.click(
-        plain_errors(ends.inspect), [*where, frames, tau_s, tau_t, rules, layer], out, api_name="inspect", **PUBLIC
-    )
-    trigger.click(
-        plain_errors(ends.plan), [*where, frames, tau_s, tau_t, retention, rules, layer, prefer], out,
-        api_name="plan", **PUBLIC,
-    )  # fmt: skip
-    trigger.click(
-        plain_errors(ends.ask), [*where, question, frames, tau_s, tau_t, retention, rules, layer, runs, prefer], out,
-        api_name="ask", **PUBLIC,
-    )  # fmt: skip
+    for name, names in TAKES.items():
+        inputs = [video, *(given[argument] for argument in names)]
+        trigger.click(plain_errors(getattr(ends, name)), inputs, out, api_name=name, **PUBLIC)
+
+
+def by_name_only_what_is_documented(app: gr.Blocks) -> None:
+    """Take their names from the page's own handlers: the page calls them by number, and nobody else has to.
+
+    Gradio hides a private function from the documentation only and runs it for whoever posts its Python name.
+    """
+    for function in app.fns.values():
+        if function.api_visibility != "public":
+            function.api_name = False

@@ -70,14 +70,14 @@ def preset_updates(studio: Studio, name: str) -> tuple:
     """
     if name == NO_PRESET:
         return (gr.skip(),) * 7
-    found = published_preset(name, studio.llm.name)
+    found, layers = published_preset(name, studio.llm.name), studio.llm.merge_layers
     return (
         gr.Radio(value=THRESHOLDS),
         gr.Slider(value=found.tau_spatial, minimum=min(0.5, found.tau_spatial)),
         gr.Slider(value=found.tau_temporal, minimum=min(0.5, found.tau_temporal)),
         gr.Radio(value=found.rules),
         gr.Radio(value=found.position_rule),
-        gr.Slider(value=min(found.merge_layer, studio.llm.num_layers - 1)),
+        gr.Slider(value=min(max(found.merge_layer, layers[0]), layers[-1])),
         gr.Slider(value=min(found.max_frames, studio.max_frames)),
     )
 
@@ -109,7 +109,7 @@ def _video_controls(studio: Studio, about: str) -> tuple:
     sample = gr.Dropdown(samples, value=first.id, label="Sample clip", elem_id="sample", filterable=False)
     upload = gr.UploadButton("Upload a video", file_types=["video"], size="sm", elem_id="upload")
     words = gr.Markdown(about, elem_id="about")
-    count = gr.Slider(1, studio.max_frames, frames, step=1, label="Frames", elem_id="frames", buttons=[])
+    count = _whole_slider(1, studio.max_frames, frames, label="Frames", elem_id="frames")
     return sample, upload, words, count
 
 
@@ -141,10 +141,14 @@ def _finer_controls(studio: Studio) -> tuple:
         [MODEL_DEFAULT, *POSITION_RULES], value=MODEL_DEFAULT, label="Positions after merging", elem_id="positions",
         info=f"this model's own: {studio.llm.default_position_rule}",
     )  # fmt: skip
-    merge_layer = gr.Slider(
-        0, studio.llm.num_layers - 1, studio.llm.default_merge_layer, step=1, label="Merge before layer",
-        elem_id="layer", buttons=[],
-    )  # fmt: skip
+    layers, first = studio.llm.merge_layers, studio.llm.default_merge_layer
+    merge_layer = _whole_slider(layers[0], layers[-1], first, label="Merge before layer", elem_id="layer")
     runs = gr.Radio([1, 3, 5], value=3, label="Timed runs (median)", elem_id="runs")
     new_tokens = gr.Slider(1, 512, 64, step=1, label="Longest answer, tokens", elem_id="new-tokens", buttons=[])
     return preset, rules, position_rule, merge_layer, runs, new_tokens
+
+
+def _whole_slider(low: int, high: int, value: int, **more) -> gr.Slider:
+    """A slider over whole numbers; shown and fixed where there is only one (Gradio wants two ends)."""
+    fixed = {"interactive": False} if low == high else {}
+    return gr.Slider(low, max(high, low + 1), value, step=1, buttons=[], **fixed, **more)

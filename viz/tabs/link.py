@@ -70,7 +70,9 @@ def link_js(inspector_id: str) -> str:
 
 
 def _settings(query: Mapping[str, str], studio: Studio) -> MergeSettings:
-    settings = replace(studio.start, merge_layer=_whole(query, "layer", studio.llm.num_layers - 1))
+    layers = studio.llm.merge_layers
+    layer = _whole(query, "layer", layers[-1])
+    settings = replace(studio.start, merge_layer=None if layer is None else max(layers[0], layer))
     for name, (field, read) in READ.items():
         with suppress(ValueError):  # the others may still make sense
             settings = replace(settings, **{field: read(query[name])}) if name in query else settings

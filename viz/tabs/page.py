@@ -12,7 +12,7 @@ from starlette.staticfiles import StaticFiles
 from ..precomputed import FOLDER, ROUTE
 from ..samples import CLIPS
 from ..studio import Studio
-from .api import build_api
+from .api import build_api, by_name_only_what_is_documented
 from .compare import build_compare, wire_compare
 from .controls import build_controls
 from .explore import BROWSER_ONLY, Explorer, build_explore, wire_explore
@@ -60,6 +60,7 @@ def build_app(studio: Studio) -> gr.Blocks:
         build_api(studio)
         sheet.click(outputs=sheet, js=SHEET_JS, **BROWSER_ONLY)
         app.load(outputs=dark, js="() => document.body.classList.contains('dark')", **BROWSER_ONLY)
+    by_name_only_what_is_documented(app)
     return app
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import httpx
 import pytest
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
@@ -66,12 +67,26 @@ def test_ask(client):
 BAD = (
     ("/plan", {"num_frames": 4}, "Give a video file or the id of a sample."),
     ("/plan", {"sample": "none", "num_frames": 4}, "There is no sample 'none'"),
-    ("/plan", {"sample": "code-short", "num_frames": 0}, "The number of frames must lie between 1 and 32, got 0."),
-    ("/plan", {"sample": "code-short", "num_frames": 4, "tau_spatial": 9}, "spatial threshold τ_S must lie between"),
+    ("/plan", {"sample": "code-short", "num_frames": 0}, "num_frames must be a whole number from 1 to 32, got 0."),
+    ("/plan", {"sample": "code-short", "num_frames": 4, "tau_spatial": 9}, "tau_spatial must be a number from -1 to 2"),
+    (
+        "/plan",
+        {"sample": "code-short", "num_frames": "abc"},
+        "num_frames must be a whole number from 1 to 32, got 'abc'",
+    ),
+    (
+        "/ask",
+        {"sample": "code-short", "question": "x", "tau_temporal": "abc"},
+        "tau_temporal must be a number from -1 to 2",
+    ),
     ("/plan", {"sample": "code-short", "num_frames": 4, "rules": "mine"}, "rules must be one of"),
-    ("/plan", {"sample": "code-short", "num_frames": 4, "merge_layer": 99}, "layer"),
-    ("/plan", {"sample": "code-short", "num_frames": 4, "retention": 0}, "The budget must lie above 0%"),
-    ("/plan", {"sample": "code-short", "num_frames": 4, "prefer": "time"}, "A budget may prefer balanced, spatial"),
+    (
+        "/plan",
+        {"sample": "code-short", "num_frames": 4, "merge_layer": 99},
+        "merge_layer must be a whole number from 0",
+    ),
+    ("/plan", {"sample": "code-short", "num_frames": 4, "retention": 0}, "retention must be a number above 0"),
+    ("/plan", {"sample": "code-short", "num_frames": 4, "prefer": "time"}, "prefer must be one of balanced, spatial"),
     ("/ask", {"sample": "code-short", "num_frames": 4, "question": " "}, "question is empty"),
     ("/ask", {"sample": "code-short", "num_frames": 4, "question": "x", "runs": 0}, "runs"),
 )
@@ -89,6 +104,50 @@ def test_an_upload_is_checked_by_decoding_it(client, tmp_path):
     (tmp_path / "film.mp4").write_text("just words")
     with pytest.raises(AppError, match="film.mp4 is not a video that can be read"):
         client.predict(video=handle_file(str(tmp_path / "film.mp4")), num_frames=4, api_name="/plan")
+
+
+DOCUMENTED = {"samples", "inspect", "plan", "ask"}
+
+
+def posted(address: str, name: str, body: str) -> tuple[int, str]:
+    """Status and text of a raw call by name; the answer's stream where the call was taken."""
+    url = f"{address.rstrip('/')}/gradio_api/call/{name}"
+    reply = httpx.post(url, content=body, headers={"Content-Type": "application/json"}, timeout=60)
+    if reply.status_code != 200:
+        return reply.status_code, reply.text
+    return 200, httpx.get(f"{url}/{reply.json()['event_id']}", timeout=60).text
+
+
+@pytest.mark.parametrize("value", ["NaN", "Infinity", "-Infinity", "1e999", '"abc"', "[0.5]", "{}", "true", "9" * 400])
+@pytest.mark.parametrize("place, argument", [(3, "tau_spatial"), (4, "tau_temporal"), (2, "num_frames")])
+def test_a_raw_request_with_no_number_is_told_which_argument(address, value, place, argument):
+    data = ["null", '"code-short"', "4", "0.9", "0.8", "null", '"paper"', "2", '"balanced"']
+    data[place] = value
+    status, text = posted(address, "plan", f'{{"data": [{", ".join(data)}]}}')
+    assert status == 200 and f"{argument} must be a " in text and "event: error" in text
+    assert "Traceback" not in text and "site-packages" not in text
+
+
+def test_only_what_is_documented_can_be_called_by_name(address, client):
+    config = httpx.get(f"{address}config", timeout=60).json()
+    named = {row["api_name"] for row in config["dependencies"] if row["api_name"]}
+    assert named == DOCUMENTED and len(config["dependencies"]) > 20
+    documented = httpx.get(f"{address}gradio_api/info", timeout=60).json()["named_endpoints"]
+    assert {name.strip("/") for name in documented} == DOCUMENTED
+    with pytest.raises(ValueError, match="Cannot find a function"):
+        client.predict(api_name="/another_video")
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["answers", "sample", "upload", "ladder", "run", "page", "film", "history_updates", "false", "False", "js_fn"],
+)
+@pytest.mark.parametrize("route", ["call", "run", "api", "call/v2"])
+def test_the_page_s_own_functions_have_no_name(address, name, route):
+    body = {} if route == "call/v2" else {"data": []}
+    reply = httpx.post(f"{address}gradio_api/{route}/{name}", json=body, timeout=60)
+    assert reply.status_code >= 400, reply.text
+    assert "Traceback" not in reply.text and "/" not in reply.text
 
 
 @pytest.mark.parametrize("path", ["/etc/passwd", "app.py"])
