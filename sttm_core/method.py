@@ -16,6 +16,7 @@ from typing import Any, ClassVar, Protocol
 
 import torch
 
+RULES = ("paper", "as_released")  # of methods whose released code does something else than their paper says
 POOL_ROWS = 8192  # patches widened to float32 at a time: bounds what is held beside input and output
 
 
@@ -188,6 +189,7 @@ class Method:
         acts_on: ``"tokens"``, ``"layers"`` or ``"pixels"``, see the module's text.
         query_aware: whether the question decides what is kept: the prefix then serves that question alone.
         merge_layer: decoder layer before which the method was published to act; None for the model's own (STTM's k).
+        overrides: knobs of the publication that decide in the place of ``retention`` where they are given.
     """
 
     name: ClassVar[str]
@@ -196,6 +198,7 @@ class Method:
     acts_on: ClassVar[str] = "tokens"
     query_aware: ClassVar[bool] = False
     merge_layer: ClassVar[int | None] = None
+    overrides: ClassVar[tuple[str, ...]] = ()
 
     def plan(self, tokens: torch.Tensor, tables: Tables | None = None) -> Plan:
         """What becomes of ``tokens [T, H, W, C]``, any float dtype, CPU or CUDA.
@@ -216,7 +219,7 @@ class Method:
         Raises:
             ValueError: for a retention outside (0, 1].
         """
-        return replace(self, retention=check_retention(retention))
+        return replace(self, retention=check_retention(retention), **dict.fromkeys(self.overrides))
 
     def tables(self, tokens: torch.Tensor) -> Tables | None:
         """What all settings with the same `tables_key` can share of a video; None where there is nothing."""
@@ -262,6 +265,18 @@ def check_retention(retention: float) -> float:
     return share
 
 
+def check_share(name: str, value: float | None) -> None:
+    """ValueError unless the knob's ``value`` is a number from 0 to 1, or None."""
+    if value is not None and not (isinstance(value, (int, float)) and 0 <= value <= 1):
+        raise ValueError(f"{name} must be a share from 0 to 1, got {value!r}.")
+
+
+def check_rules(rules: str) -> None:
+    """ValueError unless ``rules`` are known."""
+    if rules not in RULES:
+        raise ValueError(f"rules must be one of {', '.join(RULES)}, got {rules!r}.")
+
+
 def check_tokens(tokens: torch.Tensor) -> torch.Tensor:
     """``tokens`` themselves; ValueError unless they are ``[T, H, W, C]`` of a float dtype, and not empty."""
     if not isinstance(tokens, torch.Tensor):
@@ -294,7 +309,12 @@ def budget_count(num_patches: int, retention: float) -> int:
 
 
 def pool_members(patches: torch.Tensor, token: torch.Tensor, weights: torch.Tensor, num_tokens: int) -> torch.Tensor:
-    """Weighted sums in at least float32: ``[P, C]`` into ``[num_tokens, C]``, cast back to the dtype of ``patches``.
+    """`sum_members`, cast back to the dtype of ``patches``."""
+    return sum_members(patches, token, weights, num_tokens).to(patches.dtype)
+
+
+def sum_members(patches: torch.Tensor, token: torch.Tensor, weights: torch.Tensor, num_tokens: int) -> torch.Tensor:
+    """Weighted sums in at least float32: ``[P, C]`` into ``[num_tokens, C]``.
 
     Args:
         token: ``[P]`` int64, the row that a patch is added to; -1 for none.
@@ -305,7 +325,7 @@ def pool_members(patches: torch.Tensor, token: torch.Tensor, weights: torch.Tens
     for rows, to, weight in zip(*(x.split(POOL_ROWS) for x in (patches, token, weights)), strict=True):
         inside = to >= 0
         pooled.index_add_(0, to[inside], rows[inside].to(wide) * weight[inside, None])
-    return pooled.to(patches.dtype)
+    return pooled
 
 
 def count_values(values: torch.Tensor, size: int) -> torch.Tensor:

@@ -6,10 +6,14 @@ make_method("tome", retention=0.5, rules="as_released").plan(tokens).apply(token
 from __future__ import annotations
 
 from ..method import METHODS, Method, make_method
+from .dycoke import Dycoke
 from .sttm import Sttm
+from .tome import Tome
 
 ROWS: tuple[type[Method], ...] = (
     Sttm,
+    Tome,
+    Dycoke,
 )  # fmt: skip
 
 METHODS.update({method.name: method for method in ROWS})

@@ -11,15 +11,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from ...method import MergedTokens, Method, Plan, count_values, make_method, pool_members
+from ...method import RULES as RULES
+from ...method import MergedTokens, Method, Plan, check_rules, count_values, make_method, pool_members
 from . import dispatch
 from .components import released_labels, smallest_labels
 from .quadtree import Quadtree, lookup, take_columns, tree_tensor
 
 if TYPE_CHECKING:
     from .similarity import SimilarityTables
-
-RULES = ("paper", "as_released")
 
 
 @dataclass(frozen=True, eq=False)
@@ -203,12 +202,6 @@ def _plan_arrays(tables: SimilarityTables, tau_s: float, tau_t: float, rules: st
         node_frames, node_ids, node_tokens, links, lookup(cosines, links_at),
         boxes, count_values(member_of, len(boxes)), kept.rank.view(grid), member_of.view(grid),
     )  # fmt: skip
-
-
-def check_rules(rules: str) -> None:
-    """ValueError unless ``rules`` are known."""
-    if rules not in RULES:
-        raise ValueError(f"rules must be one of {', '.join(RULES)}, got {rules!r}.")
 
 
 def check_threshold(name: str, value: float) -> float:
