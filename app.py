@@ -25,7 +25,9 @@ def main(
     auth: Annotated[str, typer.Option(help="Ask visitors to sign in: NAME:PASSWORD.")] = "",
     max_frames: Annotated[int, typer.Option(min=1, max=1024, help="Most frames that a visitor may choose.")] = 64,
     max_upload_mb: Annotated[int, typer.Option(min=1, help="Largest upload in megabytes.")] = 500,
-    cache_gb: Annotated[float, typer.Option(min=0.1, help="Memory for encoded videos and KV caches.")] = 4.0,
+    cache_gb: Annotated[
+        float, typer.Option(min=0.1, help="Memory for encoded videos and KV caches, of the GPUs and of the host each.")
+    ] = 4.0,
     *,
     loading: options.Loading,
 ) -> None:

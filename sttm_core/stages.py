@@ -73,10 +73,6 @@ class EncodedVideo:
         """Which of the clip's frames stands for each step of ``tokens``: all, or the first of those joined to one."""
         return step_frames(self.clip.num_frames, self.layout.shape[0])
 
-    @property
-    def nbytes(self) -> int:
-        return self.hidden.nbytes + self.early.nbytes + self.clip.frames.nbytes
-
     def __repr__(self) -> str:
         shape = "x".join(map(str, self.layout.shape))
         return f"EncodedVideo({self.clip.name!r}, {shape} tokens before layer {self.merge_layer}, {self.model_name})"

@@ -14,9 +14,10 @@ from pathlib import Path
 from sttm_core.advice import Advice
 from sttm_core.comparison import MergeSettings, first_token
 from sttm_core.engine import Answer, EncodedVideo, OutOfMemoryError, Prefix, VideoLLM
+from sttm_core.footprint import Footprint
 from sttm_core.methods.sttm.plan import MergePlan
 from sttm_core.methods.sttm.similarity import SimilarityTables
-from sttm_core.store import Store
+from sttm_core.store import Entry, Store
 from sttm_core.timing import Timings
 from sttm_core.video import VideoClip
 
@@ -30,13 +31,20 @@ DEFAULT_STORE_BYTES = 4 * 2**30
 
 @dataclass(frozen=True)
 class VideoRef:
-    """A video as a session remembers it."""
+    """A video as a session remembers it.
+
+    Attributes:
+        num_frames: frames that were taken.
+        asked: frames that were asked for; there may be more of them than the file has, or shows at so many moments.
+        size: height and width of the source.
+    """
 
     path: str
     name: str
     content_hash: str
     num_frames: int
-    size: tuple[int, int]  # height, width of the source
+    asked: int
+    size: tuple[int, int]
     duration_s: float
     sample_id: str = ""
 
@@ -70,7 +78,7 @@ class Studio:
         llm: the loaded model.
         defaults: thresholds to start from.
         max_frames: most frames that a visitor may ask for.
-        store_bytes: bound on encoded videos and prefixes kept in memory.
+        store_bytes: bound on encoded videos and prefixes kept, of main memory and of GPU memory each.
         samples: shipped clips by id.
         precomputed: what ships with the samples so that they open at once; None to encode them like any other video.
     """
@@ -88,7 +96,7 @@ class Studio:
         self.llm = llm
         self.defaults = defaults or Advice()
         self.max_frames = max_frames
-        self.store = Store(store_bytes)
+        self.store = Store(Footprint(store_bytes, store_bytes))
         self.samples = load_samples() if samples is None else samples
         self.precomputed = precomputed
         self._opened: tuple[VideoRef, VideoClip] | None = None
@@ -124,7 +132,9 @@ class Studio:
             raise ValueError(f"The number of frames must lie between 1 and {self.max_frames}, got {num_frames}.")
         clip = VideoClip.open(path, num_frames)
         size = tuple(map(int, clip.source_size))
-        ref = VideoRef(str(path), clip.name, clip.content_hash, clip.num_frames, size, clip.duration_s, sample_id)
+        ref = VideoRef(
+            str(path), clip.name, clip.content_hash, clip.num_frames, num_frames, size, clip.duration_s, sample_id
+        )
         with self._lock:
             self._opened = (ref, clip)  # the next step wants its frames
         return ref
@@ -144,8 +154,9 @@ class Studio:
             return self.open(sample.path, frames, sample_id)
         key = found.key
         return VideoRef(
-            str(sample.path), sample.path.name, key.video, frames, found.source_size, found.duration_s, sample_id
-        )
+            str(sample.path), sample.path.name, key.video, frames, frames, found.source_size, found.duration_s,
+            sample_id,
+        )  # fmt: skip
 
     def clip(self, ref: VideoRef) -> VideoClip:
         """The frames of a video."""
@@ -153,15 +164,33 @@ class Studio:
             opened = self._opened
         if opened and opened[0] == ref:
             return opened[1]
-        return VideoClip.open(ref.path, ref.num_frames)
+        return VideoClip.open(ref.path, ref.asked)
+
+    def hold(self, ref: VideoRef, settings: MergeSettings) -> Entry[EncodedVideo]:
+        """The video before the merge layer and its prefixes, from the store or made now.
+
+        One question works on what it holds from beginning to end, even if the store has no room for it.
+        """
+        layer, root_level = self.merge_layer(settings), settings.root_level
+        held = self.store.entry(
+            (ref.content_hash, ref.asked, layer, root_level),
+            lambda: self.llm.encode(self.clip(ref), merge_layer=layer, root_level=root_level),
+        )
+        with self._lock:
+            if self._opened and self._opened[0] == ref:
+                self._opened = None  # from now on the store decides how long its frames stay
+        return held
 
     def encoded(self, ref: VideoRef, settings: MergeSettings) -> EncodedVideo:
         """The video before the merge layer, from the store or made now."""
-        layer = self.merge_layer(settings)
-        key = ("encoded", ref.content_hash, ref.num_frames, layer, settings.root_level)
-        return self.store.get_or_make(
-            key, lambda: self.llm.encode(self.clip(ref), merge_layer=layer, root_level=settings.root_level)
-        )
+        return self.hold(ref, settings).whole
+
+    def planned(self, ref: VideoRef, settings: MergeSettings) -> tuple[EncodedVideo, MergePlan]:
+        """The video, and what the settings merge of it."""
+        held = self.hold(ref, settings)
+        plan = settings.plan(held.whole)
+        self.store.keep(held)  # it has tables now
+        return held.whole, plan
 
     def merge_layer(self, settings: MergeSettings) -> int:
         """The layer before which tokens are merged."""
@@ -178,13 +207,19 @@ class Studio:
     def tables(self, ref: VideoRef, settings: MergeSettings) -> SimilarityTables:
         """Every cosine of the video: precomputed, or from the encoded video."""
         shipped = self.shipped(ref, settings)
-        return shipped.tables if shipped else self.encoded(ref, settings).tables
+        return shipped.tables if shipped else self._with_tables(ref, settings).tables
+
+    def _with_tables(self, ref: VideoRef, settings: MergeSettings) -> EncodedVideo:
+        held = self.hold(ref, settings)
+        _ = held.whole.tables
+        self.store.keep(held)
+        return held.whole
 
     def inspector_data(self, ref: VideoRef, settings: MergeSettings) -> InspectorData:
         """What the browser needs to draw and re-plan: pictures and tables, precomputed where they are."""
         data = self.shipped(ref, settings)
         if data is None:
-            encoded = self.encoded(ref, settings)
+            encoded = self._with_tables(ref, settings)
             data = InspectorData.of(encoded.clip.frames, encoded.clip.times, encoded.tables)
         tree = data.tables.tree
         return replace(
@@ -195,17 +230,17 @@ class Studio:
             settings={"rules": settings.rules},
         )
 
-    def prefix(self, ref: VideoRef, settings: MergeSettings, plan: MergePlan | None) -> tuple[Prefix, bool]:
-        """The prefix of one column, and whether it was in the store already."""
-        encoded = self.encoded(ref, settings)
-        what = None if plan is None else (plan.tau_spatial, plan.tau_temporal, plan.rules, settings.position_rule)
-        key = ("prefix", ref.content_hash, ref.num_frames, encoded.merge_layer, encoded.root_level, what)
-        found = self.store.get(key)
-        if found is not None and found.encoded is encoded:
-            return found, True
-        prefix = self.llm.prefill(encoded, plan, position_rule=settings.position_rule)
-        self.store.put(key, prefix)
-        return prefix, False
+    def prefix(
+        self, held: Entry[EncodedVideo], settings: MergeSettings, plan: MergePlan | None
+    ) -> tuple[Prefix, bool]:
+        """The prefix of one column, and whether it was there already.
+
+        What it is kept by says what decides about it, with nothing left open: a rule that is the model's own is the
+        same as that rule by its name, and all tokens are the same at any thresholds.
+        """
+        rule = settings.position_rule or self.llm.default_position_rule
+        key = None if plan is None else (plan.method, rule)
+        return self.store.part(held, key, lambda: self.llm.prefill(held.whole, plan, position_rule=rule))
 
     def ask(
         self, ref: VideoRef, question: str, settings: MergeSettings, max_new_tokens: int | None = None
@@ -215,12 +250,12 @@ class Studio:
         A column whose model call fails for lack of memory carries its sentence in ``error``; the other one goes on.
         """
         self.llm.question_ids(question)
-        encoded = self.encoded(ref, settings)
-        columns = Column(None), Column(settings.plan(encoded))
+        held = self.hold(ref, settings)
+        columns = Column(None), Column(settings.plan(held.whole))
         yield columns
         for column in columns:
             try:
-                column.prefix, column.cached = self.prefix(ref, settings, column.plan)
+                column.prefix, column.cached = self.prefix(held, settings, column.plan)
                 for answer in self.llm.answering(column.prefix, question, max_new_tokens=max_new_tokens):
                     column.answer = answer
                     yield columns

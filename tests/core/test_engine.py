@@ -13,6 +13,7 @@ from torch.nn.attention.bias import causal_upper_left
 
 from sttm_core import decoder, similarity_tables
 from sttm_core.engine import DEFAULT_NEW_TOKENS, OutOfMemoryError, VideoLLM
+from sttm_core.footprint import allocations, footprint
 from sttm_core.models import FAMILIES, family_of
 from tests.core import by_hand
 from tests.core.tiny import LAYERS, TINY, clip, hook_counts, plain_inputs, tiny
@@ -226,10 +227,16 @@ def test_a_plan_brings_its_rules_and_its_weighting():
 
 
 def test_what_a_store_counts_is_what_a_video_holds():
-    video, prefix = encoded(), prefixes()[0]
+    video = tiny(MODEL).encode(clip())
+    alone = footprint(allocations(video)).host
     cached = sum(part.nbytes for part in video.early.keys + video.early.values)
-    assert video.nbytes == video.hidden.nbytes + video.clip.frames.nbytes + cached and cached > 0
-    assert prefix.nbytes == sum(part.nbytes for part in prefix.cache.keys + prefix.cache.values)
+    large = video.hidden.nbytes + video.clip.frames.nbytes + cached
+    positions = sum(part.nbytes for part in (*video.positions.embeddings, video.layout.index, video.clip.times))
+    assert cached > 0 and 0 <= alone - large - positions < 100  # and a few numbers
+    assert footprint(allocations(video, video.tables)).host >= alone + video.tables.nbytes  # made now
+    prefix = tiny(MODEL).prefill(video)
+    late = prefix.nbytes - cached  # the layers before the merge layer are the video's
+    assert footprint(allocations(prefix)).host == footprint(allocations(video)).host + late
 
 
 def test_compiling_reaches_every_layer_of_the_vision_encoder(monkeypatch):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import tracemalloc
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,11 +16,16 @@ from sttm_core import Quadtree, similarity_tables
 from sttm_core.advice import Advice
 from sttm_core.comparison import MergeSettings
 from sttm_core.engine import OutOfMemoryError
+from sttm_core.store import Store
 from sttm_core.timing import Timings
 from sttm_core.video import VideoError, write_mp4
+from tests.core.tiny import clip as blocks
 from tests.viz.columns import answer
+from tests.viz.small_studio import VALUES, small_studio
 from viz.samples import Needle, Question, Sample
 from viz.studio import Studio
+from viz.tabs.needle import NeedleCheck
+from viz.tabs.sweep import Sweeper
 
 SETTINGS = MergeSettings(0.9, 0.9)
 FRAMES, SIDE = 4, 6
@@ -27,7 +34,7 @@ FRAMES, SIDE = 4, 6
 class FakeEncoded:
     """An encoded video of random tokens."""
 
-    nbytes, root_level = 1000, 1
+    root_level = 1
 
     def __init__(self, clip, merge_layer: int) -> None:
         self.clip, self.merge_layer = clip, merge_layer
@@ -41,6 +48,7 @@ class FakeModel:
     """Counts calls; ``fails`` names columns whose prefill runs out of memory."""
 
     name, num_parameters, default_merge_layer, num_layers = "fake", 12_800_000, 2, 6
+    default_position_rule = "reassigned"
     device = torch.device("cpu")
 
     def __init__(self, *fails: str) -> None:
@@ -60,7 +68,7 @@ class FakeModel:
         self.calls.append(column)
         if column in self.fails:
             raise OutOfMemoryError(f"The GPU's memory did not suffice for the {column}.")
-        return SimpleNamespace(encoded=encoded, plan=plan, nbytes=10, column=column)
+        return SimpleNamespace(encoded=encoded, plan=plan, column=column)
 
     def answering(self, prefix, question, max_new_tokens=None):
         self.calls.append(f"answer {prefix.column}")
@@ -109,12 +117,92 @@ def test_other_settings_need_a_new_merged_prefix_only(clip_path, changed):
     assert studio.llm.calls.count("encode") == 1
 
 
+def test_the_models_own_rule_is_that_rule_by_its_name(clip_path):
+    """Nothing that is left open is a setting of its own: neither a rule, nor a layer, nor thresholds of all tokens."""
+    studio = make(clip_path)
+    ref = studio.open(clip_path, FRAMES)
+    last(studio, ref)
+    named = replace(SETTINGS, position_rule="reassigned", merge_layer=2)
+    assert [column.cached for column in last(studio, ref, settings=named)] == [True, True]
+    assert studio.llm.calls.count("merged") == studio.llm.calls.count("encode") == 1
+
+
+def test_one_question_holds_one_encoding_however_small_the_store(clip_path):
+    studio = small_studio(clip_path.parent, store_bytes=1)
+    encoded, encode = [], studio.llm.encode
+    studio.llm = SimpleNamespace(**{name: getattr(studio.llm, name) for name in dir(studio.llm) if name[0] != "_"})
+    studio.llm.encode = lambda *a, **k: encoded.append(encode(*a, **k)) or encoded[-1]
+    ref = studio.open_sample("blocks")
+    *_, columns = studio.ask(ref, "What?", SETTINGS, 2)
+    *_, columns = studio.measure(columns, "What?", SETTINGS, 2)
+    assert [column.prefix.encoded for column in columns] == encoded * 2 and len(encoded) == 1
+    assert len(studio.store) == 0
+    list(Sweeper(studio).ladder(ref, "What?", 2, *VALUES, progress=lambda *a, **k: None))
+    assert len(encoded) == 2
+    list(NeedleCheck(studio).run(2, *VALUES, progress=lambda *a, **k: None))
+    assert len(encoded) == 3
+
+
+def test_a_video_comes_back_with_its_prefixes_or_not_at_all(tmp_path):
+    """Asked in turn, where there is room for one and a half: everything is made again, and nothing is held twice."""
+    whole = small_studio(tmp_path)
+    last(whole, whole.open_sample("blocks"))
+    studio = small_studio(tmp_path, store_bytes=whole.store.held.host * 3 // 2)
+    paths = [write_mp4(blocks(FRAMES, seed=seed).frames, tmp_path / f"{seed}.mp4", 2) for seed in (1, 2)]
+    for path in (*paths, *paths):
+        columns = last(studio, studio.open(path, FRAMES))
+        assert [column.cached for column in columns] == [False, False] and len(studio.store) == 1
+        assert [column.cached for column in last(studio, studio.open(path, FRAMES))] == [True, True]
+
+
+def test_the_bound_holds_and_is_what_is_held(tmp_path):
+    """Against Python's own books: tensors that the garbage collector knows, and arrays as tracemalloc sees them."""
+    paths = [write_mp4(blocks(8, (256, 256), seed).frames, tmp_path / f"{seed}.mp4", 2) for seed in range(5)]
+    bound = 5 * 2**20
+    studio = small_studio(tmp_path, store_bytes=bound)
+    last(studio, studio.open(paths[0], 8))  # what is made once for all videos is made now
+    studio.store = Store(studio.store.bound)
+    before, arrays = live_tensors(), live_arrays()
+    for path in paths:
+        ref = studio.open(path, 8)
+        for taus in ({}, {"tau_spatial": 0.5}, {"position_rule": "merged"}):
+            last(studio, ref, settings=replace(SETTINGS, **taus))
+            assert studio.store.held.fits(studio.store.bound)
+    assert 1 < len(studio.store) < len(paths)
+    del ref
+    tensors = sum(size for key, size in live_tensors().items() if key not in before)
+    frames = live_arrays() - arrays
+    assert tensors + frames == pytest.approx(studio.store.held.host, rel=0.02)
+    assert tensors + frames <= 1.02 * bound
+
+
+def live_tensors() -> dict[int, int]:
+    """Bytes of every tensor's memory in this process, by address."""
+    gc.collect()
+    tensors = [thing for thing in gc.get_objects() if issubclass(type(thing), torch.Tensor)]
+    return {tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes() for tensor in tensors}
+
+
+def live_arrays() -> int:
+    """Bytes of NumPy's arrays that were made since the first call."""
+    gc.collect()
+    if not tracemalloc.is_tracing():
+        tracemalloc.start()
+    taken = tracemalloc.take_snapshot().filter_traces([tracemalloc.DomainFilter(True, np.lib.tracemalloc_domain)])
+    return sum(trace.size for trace in taken.traces)
+
+
+@pytest.fixture(autouse=True)
+def no_tracing():
+    yield
+    tracemalloc.stop()
+
+
 def test_a_prefix_of_a_video_that_is_gone_is_made_anew(clip_path):
     studio = make(clip_path)
     ref = studio.open(clip_path, FRAMES)
     last(studio, ref)
-    for key in [key for key in studio.store._items if key[0] == "encoded"]:
-        del studio.store._items[key]
+    studio.store._entries.clear()
     columns = last(studio, ref)
     assert [column.cached for column in columns] == [False, False] and studio.llm.calls.count("encode") == 2
     assert columns[0].prefix.encoded is columns[1].prefix.encoded is studio.encoded(ref, SETTINGS)

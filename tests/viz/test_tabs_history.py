@@ -14,7 +14,7 @@ from tests.viz.columns import LAYER, PATCHES, TIMES, answer, column
 from viz.studio import VideoRef
 from viz.tabs.history import HISTORY, history_row, prefill_curve, run_record, write_history
 
-REF = VideoRef("/secret/place/clip.mp4", "clip.mp4", "abc", 8, (120, 160), 2.0)
+REF = VideoRef("/secret/place/clip.mp4", "clip.mp4", "abc", 8, 8, (120, 160), 2.0)
 
 
 def run(kept: int = 10, question: str = "What?", ref: VideoRef = REF, layer: int = LAYER, **changes):

@@ -37,7 +37,7 @@ def test_the_ladder_asks_at_every_budget_and_compares_with_all_tokens(tmp_path, 
         spent = Timings(vision=9.0, merge=0.1, prefill=2 * prefix.video_tokens / (FRAMES * GRID * GRID) - 0.1)
         return replace(answer, text=text, timings=spent)
 
-    answer = studio.llm.answer(studio.prefix(studio.open_sample("blocks"), studio.start, None)[0], QUESTION)
+    answer = studio.llm.answer(studio.llm.prefill(studio.encoded(studio.open_sample("blocks"), studio.start)), QUESTION)
     monkeypatch.setattr(studio.llm, "answer", timed)
     *_, rows = Sweeper(studio).ladder(studio.open_sample("blocks"), QUESTION, 4, *VALUES, progress=lambda *a, **k: None)
     table = [dict(zip(LADDER, row, strict=True)) for row in rows]

@@ -56,7 +56,7 @@ class Endpoints:
         settings = self._settings(
             rules, merge_layer, prefer, tau_spatial=tau_spatial, tau_temporal=tau_temporal, retention=retention
         )
-        plan = settings.plan(self.studio.encoded(self._open(video, sample, num_frames), settings))
+        _, plan = self.studio.planned(self._open(video, sample, num_frames), settings)
         return plan_dict(plan)
 
     def ask(

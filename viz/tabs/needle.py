@@ -52,14 +52,15 @@ class NeedleCheck:
             rows.append([
                 sample.title, question.text, question.answer,
                 *(f"{'✓' if mark else '✗'} {text}" for mark, text in zip(marks, texts, strict=True)),
-                f"{plan.retention:.1%}", self._left(ref, question, settings, plan),
+                f"{plan.retention:.1%}", self._left(ref, question, columns),
             ])  # fmt: skip
             yield _score(right, len(rows)), rows
 
-    def _left(self, ref, question, settings, plan) -> str:
-        if question.needle is None:
+    def _left(self, ref, question, columns) -> str:
+        encoded = next((column.prefix.encoded for column in columns if column.prefix), None)
+        if question.needle is None or encoded is None:
             return ""
-        found = self.studio.needles_of(ref, self.studio.encoded(ref, settings), question.text)
+        found, plan = self.studio.needles_of(ref, encoded, question.text), columns[1].plan
         return f"{tokens_in_box(found[0], plan)} of {tokens_in_box(found[0], None)}" if found else "not in these frames"
 
 

@@ -54,13 +54,14 @@ class Sweeper:
         """Ask once a budget, from all tokens down, after a warm-up; the table grows row by row."""
         settings, rows, first = settings_from(*values), [], None
         self.studio.llm.question_ids(question)
-        encoded = self.studio.encoded(ref, settings)
+        held = self.studio.hold(ref, settings)
+        encoded = held.whole
         progress(0, desc="warming up")
         self.studio.llm.answer(self.studio.llm.prefill(encoded), question, max_new_tokens=1)
         for step, budget in enumerate(BUDGETS):
             progress(step / len(BUDGETS), desc=f"asking at {budget:.0%}")
             plan = None if budget == 1 else replace(settings, retention=budget).plan(encoded)
-            prefix, _ = self.studio.prefix(ref, settings, plan)
+            prefix, _ = self.studio.prefix(held, settings, plan)
             answer = self.studio.llm.answer(prefix, question, max_new_tokens=int(new_tokens))
             first = first or answer
             speedup = first.timings.language_model / answer.timings.language_model
@@ -77,8 +78,7 @@ class Sweeper:
     def charts(self, ref: VideoRef, dark: bool, *values):
         """The charts shown: retention over both thresholds with the present point, and over the frames."""
         settings = settings_from(*values)
-        encoded = self.studio.encoded(ref, settings)
-        plan = settings.plan(encoded)
+        encoded, plan = self.studio.planned(ref, settings)
         taus_s, taus_t = surface_axes(encoded, with_thresholds(settings, plan))
         surface = retention_surface(encoded.tables, taus_s, taus_t, rules=settings.rules)
         point = (plan.tau_spatial, plan.tau_temporal)

@@ -55,8 +55,8 @@ class Exporter:
     def figure(self, ref: VideoRef, history: list[dict], *values) -> str:
         """Frames, partition and chains in the paper's style, as PDF."""
         settings = settings_from(*values)
-        encoded = self.studio.encoded(ref, settings)
-        return str(write_figure(encoded, settings.plan(encoded), _new_file(f"{_stem(ref)}-merged.pdf")))
+        encoded, plan = self.studio.planned(ref, settings)
+        return str(write_figure(encoded, plan, _new_file(f"{_stem(ref)}-merged.pdf")))
 
     def data(self, ref: VideoRef, history: list[dict], *values) -> str:
         """The plan at the present settings and the runs of the visit, as JSON."""
@@ -67,8 +67,7 @@ class Exporter:
     def film(self, ref: VideoRef, history: list[dict], *values, progress=gr.Progress()) -> str:
         """The frames with partition and merged area drawn on them, as MP4."""
         settings = settings_from(*values)
-        encoded = self.studio.encoded(ref, settings)
-        plan = settings.plan(encoded)
+        encoded, plan = self.studio.planned(ref, settings)
         frames, times = encoded.clip.frames[encoded.step_frames], encoded.clip.times[encoded.step_frames]
         drawn = render_video(frames, plan, Mixed([GhostOverlay(), QuadtreeOverlay()]), times=times)
         pictures = progress.tqdm(drawn, total=len(frames), desc="drawing")
