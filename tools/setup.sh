@@ -1,9 +1,13 @@
 #!/bin/sh
-# Prepares the virtual environment behind `make run` and `make test`.
-#   tools/setup.sh run VENV PYTHON        what the application needs
-#   tools/setup.sh test VENV PYTHON       after that, the tools of the tests
+# Prepares the virtual environments behind the Makefile.
+#   tools/setup.sh run VENV PYTHON        what the application needs, as locked in locks/run.txt
+#   tools/setup.sh test VENV PYTHON       after that, the tools of the tests, as locked in locks/test.txt
 #   tools/setup.sh browser VENV PYTHON    after that, Chromium, unless it is on PATH
+#   tools/setup.sh newest VENV PYTHON     the newest releases that requirements.txt and pyproject.toml admit
+#   tools/setup.sh oldest VENV PYTHON     the oldest ones
+#   tools/setup.sh lock VENV PYTHON       writes the files in locks/ anew
 set -eu
+cd "$(dirname "$0")/.."
 purpose=$1 venv=$2 python=$3
 
 say() { printf '%s\n' "$*" >&2; }
@@ -43,15 +47,54 @@ configure_uv() { # uv reads none of pip's settings: hand over the index and the 
     export UV_HTTP_TIMEOUT="${UV_HTTP_TIMEOUT:-120}"
 }
 
-# uv downloads in parallel, which is several times faster than pip. Bytecode is compiled here because a machine with
-# PYTHONDONTWRITEBYTECODE set would otherwise pay for it at every start of the application.
-install_packages() { # the arguments of `pip install`
+# uv downloads in parallel, which is several times faster than pip.
+install_uv() {
     configure_uv
-    if "$venv/bin/python" -m pip install --quiet uv &&
-        "$venv/bin/python" -m uv pip install --python "$venv/bin/python" --compile-bytecode "$@"; then return; fi
+    "$venv/bin/python" -m pip install --quiet --require-hashes --only-binary :all: -r locks/uv.txt
+}
+
+uv_pip() { "$venv/bin/python" -m uv pip "$@"; }
+
+# Bytecode is compiled here because a machine with PYTHONDONTWRITEBYTECODE set would otherwise pay for it at every
+# start of the application.
+uv_install() { uv_pip install --python "$venv/bin/python" --compile-bytecode "$@"; }
+
+# PyTorch's own index has builds for one backend (cpu, cu130 ...) that the hashes of PyPI's can't cover: see the awk file.
+install_backend() { # LOCK
+    awk -f tools/other_torch.awk "$1" >"$venv/lock-for-this-torch.txt"
+    uv_install -r "$venv/lock-for-this-torch.txt" ||
+        fail "PyTorch for UV_TORCH_BACKEND=$UV_TORCH_BACKEND could not be installed: see the message above, or leave it unset."
+}
+
+install_locked() { # LOCK
+    if [ -n "${UV_TORCH_BACKEND:-}" ] && install_uv; then install_backend "$1"; return; fi
+    if install_uv && uv_install --require-hashes -r "$1"; then return; fi
     say "uv could not install the packages; pip tries now, which takes longer."
-    "$venv/bin/python" -m pip install "$@" ||
+    "$venv/bin/python" -m pip install --require-hashes -r "$1" ||
         fail "The packages could not be installed: see the message above; is this machine connected to a package index?"
+}
+
+install_project() { # everything that it needs is there already
+    "$venv/bin/python" -m pip install --quiet --no-deps --no-build-isolation -e .
+}
+
+install_range() { # highest|lowest-direct
+    install_uv && uv_install --upgrade --resolution "$1" -r pyproject.toml --extra test ||
+        fail "The releases of the ranges could not be installed, so they were not tested: is this machine connected to a package index?"
+}
+
+compile_lock() { # OUT ARGUMENTS...: every supported Python and platform, the newest releases that the ranges admit
+    out=$1; shift
+    uv_pip compile --quiet --universal --python-version 3.10 --generate-hashes --upgrade --annotation-style line \
+        --custom-compile-command "make lock" --no-emit-index-url --no-emit-find-links --output-file "$out" "$@" ||
+        fail "$out could not be resolved: see the message above."
+}
+
+write_locks() { # the tests run on what the application runs on
+    install_uv 2>/dev/null || "$venv/bin/python" -m pip install --quiet uv
+    echo uv | compile_lock locks/uv.txt -
+    compile_lock locks/run.txt requirements.txt
+    compile_lock locks/test.txt pyproject.toml --extra test --constraint locks/run.txt
 }
 
 check_opencv() { # opencv-python needs two libraries that slim images lack
@@ -79,8 +122,11 @@ check_browser() {
 }
 
 case $purpose in
-    run) check_python; make_venv; install_packages -r requirements.txt; check_opencv ;;
-    test) install_packages -e '.[test]' ;;
+    run) check_python; make_venv; install_locked locks/run.txt; check_opencv ;;
+    test) install_locked locks/test.txt; install_project ;;
     browser) check_browser ;;
-    *) fail "usage: tools/setup.sh run|test|browser VENV PYTHON" ;;
+    newest) check_python; make_venv; install_range highest; check_opencv ;;
+    oldest) check_python; make_venv; install_range lowest-direct; check_opencv ;;
+    lock) check_python; make_venv; write_locks ;;
+    *) fail "usage: tools/setup.sh run|test|browser|newest|oldest|lock VENV PYTHON" ;;
 esac
