@@ -79,7 +79,7 @@ install_project() { # everything that it needs is there already
 }
 
 install_range() { # highest|lowest-direct
-    install_uv && uv_install --upgrade --resolution "$1" -r pyproject.toml --extra test ||
+    install_uv && uv_pip install --python "$venv/bin/python" --upgrade --resolution "$1" -r pyproject.toml --extra test ||
         fail "The releases of the ranges could not be installed, so they were not tested: is this machine connected to a package index?"
 }
 
