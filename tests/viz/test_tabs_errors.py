@@ -52,5 +52,5 @@ def test_without_a_failure_nothing_changes():
 
     assert list(plain_errors(stream)()) == [0, 1, 2]
     assert plain_errors(lambda a, b=2: a - b)(5, b=1) == 4
-    handler = plain_errors(Explorer(None).arrive)
-    assert list(inspect.signature(handler).parameters) == ["request"]  # Gradio looks for what it shall pass
+    handler = plain_errors(Explorer(None).open_linked)
+    assert list(inspect.signature(handler).parameters) == ["shown", "request"]  # Gradio looks for what it shall pass

@@ -13,6 +13,7 @@ from tests.core.video.test_stamps import make
 from tests.viz.small_studio import FRAMES, GRID, VALUES, small_studio
 from viz.tabs import explore
 from viz.tabs.explore import Explorer, playable
+from viz.tabs.visit import Visit, opens
 
 
 @pytest.fixture
@@ -60,7 +61,7 @@ def test_other_frames_and_another_layer_keep_the_video(studio, frames, layer):
     explorer, values = Explorer(studio), (*VALUES[:-1], layer)
     mine = studio.open(str(studio.samples["blocks"].path), FRAMES)
     for ref in (studio.open_sample("blocks"), mine):
-        now, view, questions, about, *_ = explorer.again(ref, frames, *values, progress=quiet)
+        now, (view, questions, about, *_) = explorer.reopen(ref, frames, *values, progress=quiet)
         assert (now.sample_id, now.path, now.num_frames) == (ref.sample_id, ref.path, frames)
         assert len(view.value["times"]) == frames
         assert f"{frames} frames → {frames}×{GRID}×{GRID} tokens" in about
@@ -74,18 +75,18 @@ def sliders_of(shown: tuple) -> list[dict]:
 
 
 @pytest.mark.parametrize("mode", ["thresholds", "budget"])
-@pytest.mark.parametrize("name", ["sample", "upload", "again", "preset"])
+@pytest.mark.parametrize("name", ["sample", "upload", "reopen", "preset"])
 def test_thresholds_are_sent_only_where_the_server_chose_them(studio, name, mode):
     """By thresholds, a slider may have moved on since the request."""
     explorer, values, path = Explorer(studio), (mode, *VALUES[1:]), str(studio.samples["blocks"].path)
     ref, at_once = studio.open_sample("blocks"), {"progress": quiet}
     shown = {
-        "sample": lambda: explorer.sample("blocks", *values),
-        "upload": lambda: explorer.upload(path, FRAMES, *values, **at_once),
-        "again": lambda: explorer.again(ref, FRAMES, *values, **at_once),
-        "preset": lambda: explorer.preset(ref, FRAMES, *values, **at_once),
-    }[name]()
-    settings, sent = shown[1].props["settings"], name == "preset" or mode == "budget"
+        "sample": lambda: explorer.open_sample(ref, "blocks", *values),
+        "upload": lambda: explorer.open_upload(ref, path, FRAMES, *values, **at_once),
+        "reopen": lambda: explorer.reopen(ref, FRAMES, *values, **at_once),
+        "preset": lambda: explorer.reopen_as_published(ref, FRAMES, *values, **at_once),
+    }[name]()[1]
+    settings, sent = shown[0].props["settings"], name == "preset" or mode == "budget"
     assert settings.get("keep", False) != sent and ("rules" in settings) == sent
     assert [("value" in slider) for slider in sliders_of(shown)] == [sent, sent]
     if sent:
@@ -99,7 +100,7 @@ def test_a_video_that_will_not_fit_is_said_first(studio, warnings, monkeypatch, 
     asked = []
     estimate = lambda *args, **options: asked.append((args, options)) or SimpleNamespace(warning=warning)  # noqa: E731
     monkeypatch.setattr(studio.llm, "estimate", estimate)
-    ref, *_ = Explorer(studio).upload(str(studio.samples["blocks"].path), 4, *VALUES, progress=quiet)
+    ref, _ = Explorer(studio).open_upload(None, str(studio.samples["blocks"].path), 4, *VALUES, progress=quiet)
     assert asked == [((4, (64, 64)), {"merge_layer": 2})]
     assert warnings == ([warning] if warning else []) and ref.num_frames == 4 and ref.sample_id == ""
 
@@ -107,7 +108,7 @@ def test_a_video_that_will_not_fit_is_said_first(studio, warnings, monkeypatch, 
 def test_a_broken_upload_is_one_sentence(studio, tmp_path):
     (tmp_path / "film.mp4").write_text("just words")
     with pytest.raises(VideoError, match="^film.mp4 is not a video that can be read: "):
-        Explorer(studio).upload(str(tmp_path / "film.mp4"), 4, *VALUES, progress=quiet)
+        Explorer(studio).open_upload(None, str(tmp_path / "film.mp4"), 4, *VALUES, progress=quiet)
 
 
 @pytest.mark.parametrize("name, codec", [("a.mp4", "libx264"), ("a.avi", "mpeg4")])
@@ -120,14 +121,15 @@ def test_what_browsers_cannot_play_gets_a_preview(tmp_path, name, codec):
 
 @pytest.mark.parametrize("query", [{}, {"__theme": "dark"}])
 def test_an_address_without_settings_changes_nothing(studio, query):
-    found = Explorer(studio).arrive(SimpleNamespace(query_params=query))
-    assert all(map(skips, found)) and len(found) > 10 and len(studio.store) == 0
+    visit = Visit(studio.open_sample("blocks"))
+    assert skips(opens(Explorer(studio).open_linked)(visit, SimpleNamespace(query_params=query)))
+    assert visit.shown == 0 and len(studio.store) == 0
 
 
 def test_an_address_is_followed_as_far_as_it_makes_sense(studio):
     query = {"sample": "../../etc", "frames": "3", "ts": "0.7", "tt": "0.6", "layer": "99", "rules": "mine"}
-    found = Explorer(studio).arrive(SimpleNamespace(query_params=query | {"q": "Who?"}))
-    ref, view = found[:2]
+    ref, found = Explorer(studio).open_linked(None, SimpleNamespace(query_params=query | {"q": "Who?"}))
+    view = found[0]
     assert (ref.sample_id, ref.num_frames) == ("blocks", 3)
     settings = view.props["settings"]
     assert (settings["tauSpatial"], settings["tauTemporal"], settings["rules"]) == (0.7, 0.6, "paper")

@@ -19,11 +19,11 @@ def busy_from(starts: list, run: gr.Button, stop: gr.Button, words: str, questio
     )  # fmt: skip
 
 
-def idle_after(running, run: gr.Button, stop: gr.Button, words: str) -> None:
-    """As before once the event ``running`` has ended, well or not; Stop ends it."""
+def idle_after(running, run: gr.Button, stop: gr.Button, words: str, *ends) -> None:
+    """As before once the event ``running`` has ended, well or not; Stop ends it, and so does each of ``ends``."""
     js = f"() => {_buttons(words, busy=False)}"
     running.then(outputs=[run, stop], js=js, **BROWSER_ONLY)
-    stop.click(outputs=[run, stop], js=js, cancels=[running], **BROWSER_ONLY)
+    gr.on([stop.click, *ends], outputs=[run, stop], js=js, cancels=[running], **BROWSER_ONLY)
 
 
 def _buttons(words: str, busy: bool) -> str:

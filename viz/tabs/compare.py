@@ -18,6 +18,7 @@ from .errors import plain_errors
 from .explore import BROWSER_ONLY, INSTANT, MODEL, Explore
 from .history import HISTORY, history_row, prefill_curve, run_record, write_history
 from .save_svg import save_svg_js
+from .visit import of_video
 
 WIDTHS = (
     "175px", "115px", "115px", "85px", "70px", "75px", "75px", "90px", "120px", "75px", "130px", "70px", "95px",
@@ -132,28 +133,27 @@ def build_compare(questions: list[list[str]]) -> Compare:
     )
 
 
-def wire_compare(studio: Studio, controls: Controls, explore: Explore, compare: Compare, dark, opened: list) -> None:
+def wire_compare(studio: Studio, controls: Controls, explore: Explore, compare: Compare, dark) -> None:
     """Connect the question box, the suggestions and the columns."""
     comparer, c = Comparer(studio), compare
     asking = [c.ask.click, c.question.submit]
     busy_from(asking, c.ask, c.stop, "Asking…", c.question)
     gr.on(asking, inputs=c.question, outputs=[c.left, c.right], js=_asking_js(), **BROWSER_ONLY)
     asked = gr.on(
-        asking, plain_errors(comparer.answers),
-        [explore.ref, c.question, controls.runs, controls.new_tokens, c.runs, *controls.settings],
+        asking, plain_errors(of_video(comparer.answers)),
+        [explore.visit, c.question, controls.runs, controls.new_tokens, c.runs, *controls.settings],
         [c.left, c.right, c.runs, explore.view], show_progress="minimal", show_progress_on=[c.left, c.right],
         trigger_mode="once", **MODEL,
     )  # fmt: skip
-    idle_after(asked, c.ask, c.stop, "Ask")
+    idle_after(asked, c.ask, c.stop, "Ask", explore.opened.change)
     c.stop.click(stopped_cards, None, [c.left, c.right], **INSTANT)
     c.runs.change(history_updates, c.runs, [c.log, c.history, c.csv, c.json], **INSTANT)
     c.runs.change(chart_of, [c.runs, dark], [c.chart, c.chart_box], **INSTANT)
     c.suggestions.click(lambda row: row[0], c.suggestions, c.question, **INSTANT)
-    for event in opened:
-        event.success(
-            comparer.another_video, [explore.ref, c.runs, *controls.settings],
-            [c.left, c.right, explore.view, c.chart_box], **INSTANT,
-        )  # fmt: skip
+    explore.opened.change(
+        of_video(comparer.another_video), [explore.visit, c.runs, *controls.settings],
+        [c.left, c.right, explore.view, c.chart_box], **INSTANT,
+    )  # fmt: skip
 
 
 def _asking_js() -> str:

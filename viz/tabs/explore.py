@@ -19,6 +19,7 @@ from ..studio import Studio, VideoRef
 from .controls import BUDGET, MODEL_DEFAULT, THRESHOLDS, Controls, preset_updates, settings_from
 from .errors import plain_errors
 from .link import ARRIVED_JS, Link
+from .visit import Visit, of_video, opens
 
 INSPECTOR_ID = "main"
 MODEL = {"concurrency_id": "model", "concurrency_limit": 1, "api_visibility": "private"}
@@ -30,7 +31,7 @@ LINKED_JS = f"""() => {{
   if (asked) say();
 }}"""  # the page comes with the first sample: it must not be taken for the linked one
 FOUND_JS = f"""(mode, found, ...taus) => {{
-  if (mode !== "{BUDGET}" || !found) return taus;
+  if (mode !== "{BUDGET}" || !found?.tauSpatial) return taus;
   {VIEW}?.set(found);
   return [found.tauSpatial, found.tauTemporal];
 }}"""  # who went back to thresholds while they were being found keeps their own
@@ -43,11 +44,13 @@ class Explore:
     """Components that other tabs need.
 
     Attributes:
-        ref: `gr.State` with the `VideoRef` of this visit.
+        visit: `gr.State` with the `Visit`: which video is shown.
+        opened: `gr.State` with the number of its opening; its change says that another video is shown.
         view: the inspector.
     """
 
-    ref: gr.State
+    visit: gr.State
+    opened: gr.State
     view: gr.HTML
 
 
@@ -82,17 +85,16 @@ class Explorer:
         ref = self.studio.open_sample(next(iter(self.studio.samples)))
         return self.showing(ref, self.studio.start)
 
-    def arrive(self, request: gr.Request):
-        """What the address asks for; nothing to do for a page without settings in its address."""
+    def open_linked(self, shown: VideoRef, request: gr.Request) -> tuple | None:
+        """What the address asks for; None for a page without settings in its address."""
         query = dict(request.query_params) if request else {}
         if not query.keys() - {"__theme"}:
-            return (gr.skip(),) * 17
+            return None
         link, s = Link.of(query, self.studio), self.studio
         ref = s.open_sample(link.sample, link.num_frames)
         by_budget = link.settings.retention is not None
-        showing = self.showing(ref, link.settings, link.frame)
-        return (
-            *updates(showing, interactive=not by_budget),
+        return ref, (
+            *updates(self.showing(ref, link.settings, link.frame), interactive=not by_budget),
             gr.Dropdown(value=link.sample), gr.Slider(value=ref.num_frames),
             gr.Radio(value=BUDGET if by_budget else THRESHOLDS),
             gr.Slider(value=round(100 * (link.settings.retention or 0.3)), visible=by_budget),
@@ -102,19 +104,18 @@ class Explorer:
             gr.Textbox(value=link.question) if link.question else gr.skip(),
         )  # fmt: skip
 
-    def sample(self, sample_id: str, *values):
+    def open_sample(self, shown: VideoRef, sample_id: str, *values) -> tuple:
         """Another sample, at its own number of frames."""
         ref = self.studio.open_sample(sample_id)
-        settings = settings_from(*values)
-        return (*self.another(ref, settings), gr.Slider(value=ref.num_frames), gr.skip())
+        return ref, (*self.shown_updates(ref, settings_from(*values)), gr.Slider(value=ref.num_frames), gr.skip())
 
-    def upload(self, path: str, frames: int, *values, progress=gr.Progress()):
+    def open_upload(self, shown: VideoRef, path: str, frames: int, *values, progress=gr.Progress()) -> tuple:
         """A visitor's own file."""
         progress(0.1, desc="decoding")
         ref, settings = self.studio.open(path, int(frames)), settings_from(*values)
         self.warn(ref, settings)
         progress(0.4, desc=f"encoding {frames} frames")
-        return (*self.another(ref, settings), gr.skip(), gr.Dropdown(value=None))
+        return ref, (*self.shown_updates(ref, settings), gr.skip(), gr.Dropdown(value=None))
 
     def warn(self, ref: VideoRef, settings: MergeSettings) -> None:
         """Say before anything runs if the unmerged video won't fit into memory."""
@@ -122,22 +123,23 @@ class Explorer:
         if expected.warning:
             gr.Warning(expected.warning, title="Large video")
 
-    def again(self, ref: VideoRef, frames: int, *values, progress=gr.Progress()):
+    def reopen(self, shown: VideoRef, frames: int, *values, progress=gr.Progress()) -> tuple:
         """The same video with another number of frames or another merge layer."""
         settings = settings_from(*values)
-        return (*self.another(self.reopened(ref, frames, settings, progress), settings), gr.skip(), gr.skip())
+        ref = self._again(shown, frames, settings, progress)
+        return ref, (*self.shown_updates(ref, settings), gr.skip(), gr.skip())
 
-    def preset(self, ref: VideoRef, frames: int, *values, progress=gr.Progress()):
+    def reopen_as_published(self, shown: VideoRef, frames: int, *values, progress=gr.Progress()) -> tuple:
         """The same video as a published setting, already in the panel, merges it."""
         settings = settings_from(*values)
-        shown = self.showing(self.reopened(ref, frames, settings, progress), settings)
-        return (*updates(shown), gr.skip(), gr.skip())
+        ref = self._again(shown, frames, settings, progress)
+        return ref, (*updates(self.showing(ref, settings)), gr.skip(), gr.skip())
 
-    def another(self, ref: VideoRef, settings: MergeSettings) -> tuple:
+    def shown_updates(self, ref: VideoRef, settings: MergeSettings) -> tuple:
         """Updates that show another video; thresholds that are not a budget's stay where they are by then."""
         return updates(self.showing(ref, settings), keep=settings.retention is None)
 
-    def reopened(self, ref: VideoRef, frames: int, settings: MergeSettings, progress: gr.Progress) -> VideoRef:
+    def _again(self, ref: VideoRef, frames: int, settings: MergeSettings, progress: gr.Progress) -> VideoRef:
         """The same video with so many frames, after a warning where it won't fit."""
         progress(0.2, desc=f"encoding {frames} frames")
         if ref.sample_id:
@@ -210,7 +212,6 @@ def updates(showing: Showing, interactive: bool | None = None, keep: bool = Fals
     active = {} if interactive is None else {"interactive": interactive}
     s, t = sliders
     return (
-        showing.ref,
         gr.HTML(value=showing.payload, settings=as_update(settings), message=""),
         gr.Dataset(samples=showing.questions, visible=bool(showing.questions)),
         showing.about,
@@ -226,48 +227,50 @@ def build_explore(showing: Showing) -> Explore:
     view = component(
         showing.payload, inspector_id=INSPECTOR_ID, message="", elem_id="inspector", settings=showing.settings
     )
-    return Explore(gr.State(showing.ref), view)
+    return Explore(gr.State(Visit(showing.ref)), gr.State(0), view)
 
 
 def wire_explore(
     app: gr.Blocks, studio: Studio, controls: Controls, explore: Explore, suggestions: gr.Dataset, question: gr.Textbox
-) -> list:
-    """Connect panel and inspector; returns the events after which another video is shown."""
+) -> None:
+    """Connect panel and inspector."""
     explorer, c, e = Explorer(studio), controls, explore
     taus = [c.tau_s, c.tau_t]
-    shown = [e.ref, e.view, suggestions, c.about, c.original, c.player, *taus]
+    shown = [e.opened, e.view, suggestions, c.about, c.original, c.player, *taus]
     both = [*shown, c.frames, c.sample]
     linked = [
         *shown, c.sample, c.frames, c.mode, c.budget, c.prefer, c.rules, c.position_rule, c.merge_layer, question
     ]  # fmt: skip
     app.load(js=LINKED_JS, **BROWSER_ONLY)
-    arrived = app.load(plain_errors(explorer.arrive), None, linked, show_progress="hidden", **OPENING)
+    arrived = app.load(
+        plain_errors(opens(explorer.open_linked)), e.visit, linked, show_progress="hidden", **OPENING
+    )
     arrived.then(js=f"() => {{ {ARRIVED_JS}; {VIEW}?.message(''); }}", **BROWSER_ONLY)
     loading = {"show_progress_on": e.view, **OPENING}
-    sampled = c.sample.input(plain_errors(explorer.sample), [c.sample, *c.settings], both, **loading)
-    uploaded = c.upload.upload(plain_errors(explorer.upload), [c.upload, c.frames, *c.settings], both, **loading)
-    again = gr.on(
-        [c.frames.release, c.merge_layer.release], plain_errors(explorer.again), [e.ref, c.frames, *c.settings], both,
-        **loading,
-    )  # fmt: skip
+    reopening = [e.visit, c.frames, *c.settings]
+    c.sample.input(plain_errors(opens(explorer.open_sample)), [e.visit, c.sample, *c.settings], both, **loading)
+    c.upload.upload(
+        plain_errors(opens(explorer.open_upload)), [e.visit, c.upload, c.frames, *c.settings], both, **loading
+    )
+    gr.on([c.frames.release, c.merge_layer.release], plain_errors(opens(explorer.reopen)), reopening, both, **loading)
     chosen = c.preset.input(
         plain_errors(partial(preset_updates, studio)), c.preset,
         [c.mode, *taus, c.rules, c.position_rule, c.merge_layer, c.frames], **INSTANT,
     )  # fmt: skip
-    preset = chosen.then(plain_errors(explorer.preset), [e.ref, c.frames, *c.settings], both, **loading)
+    chosen.then(plain_errors(opens(explorer.reopen_as_published)), reopening, both, **loading)
     for slider, name in ((c.tau_s, "tauSpatial"), (c.tau_t, "tauTemporal")):
         slider.input(inputs=slider, js=_set_js(name), **BROWSER_ONLY)
     c.rules.input(inputs=c.rules, js=_set_js("rules"), **BROWSER_ONLY)
     e.view.change(outputs=taus, js=SLIDERS_JS.format(id=INSPECTOR_ID), **BROWSER_ONLY)
-    c.original.expand(plain_errors(explorer.original), e.ref, c.player, **OPENING)
+    c.original.expand(plain_errors(of_video(explorer.original)), e.visit, c.player, **OPENING)
     c.mode.input(_mode_controls, c.mode, [c.budget, c.prefer, *taus], **INSTANT)
     found = gr.JSON(visible="hidden")
     finding = gr.on(
-        [c.budget.release, c.mode.input, c.prefer.input, c.rules.input], plain_errors(explorer.budget),
-        [e.ref, *c.settings], found, show_progress="hidden", trigger_mode="always_last", **OPENING,
+        [c.budget.release, c.mode.input, c.prefer.input, c.rules.input],
+        plain_errors(of_video(explorer.budget, late={})),
+        [e.visit, *c.settings], found, show_progress="hidden", trigger_mode="always_last", **OPENING,
     )  # fmt: skip
     finding.success(inputs=[c.mode, found, *taus], outputs=taus, js=FOUND_JS, **BROWSER_ONLY)
-    return [sampled, uploaded, again, preset]
 
 
 def playable(path: str) -> str:

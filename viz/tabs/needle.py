@@ -68,7 +68,8 @@ def build_needle() -> Needle:
     """The tab's components."""
     gr.Markdown(
         "Every question about the sample clips whose answer is known, asked of all tokens and of the merged ones at "
-        "the thresholds (or the budget) on the left. Needle left: tokens that hold a patch of what is asked about."
+        "the thresholds (or the budget) on the left, whichever video is open. Needle left: tokens that hold a patch of "
+        "what is asked about."
     )
     with gr.Row():
         run = gr.Button(RUN, variant="primary", scale=0, min_width=200, elem_id="needle-run")

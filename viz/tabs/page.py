@@ -52,8 +52,8 @@ def build_app(studio: Studio) -> gr.Blocks:
                     sweep = build_sweep()
                 with gr.Tab("Needles", id="needle"):
                     needle = build_needle()
-        opened = wire_explore(app, studio, controls, explore, compare.suggestions, compare.question)
-        wire_compare(studio, controls, explore, compare, dark, opened)
+        wire_explore(app, studio, controls, explore, compare.suggestions, compare.question)
+        wire_compare(studio, controls, explore, compare, dark)
         wire_sweep(studio, controls, explore, sweep, compare.question, dark)
         wire_needle(studio, controls, needle)
         wire_take_away(studio, controls, explore, compare, take_away)

@@ -19,8 +19,9 @@ from ..studio import Studio, VideoRef, with_thresholds
 from .busy import busy_from, idle_after
 from .controls import Controls, settings_from
 from .errors import plain_errors
-from .explore import BROWSER_ONLY, MODEL, Explore
+from .explore import BROWSER_ONLY, INSTANT, MODEL, Explore
 from .save_svg import save_svg_js
+from .visit import of_video
 
 BUDGETS = (1.0, 0.5, 0.3, 0.2, 0.15, 0.1, 0.05)
 LADDER = (
@@ -104,6 +105,11 @@ def tokens_in_box(needle: dict, plan: MergePlan | None) -> int:
     return len(plan.member_of[first : last + 1, y0:y1, x0:x1].unique())
 
 
+def empty_sweep() -> tuple:
+    """The tab before a run: what another video was measured at is no answer about this one."""
+    return [], gr.Column(visible=False)
+
+
 def surface_axes(encoded: EncodedVideo, settings: MergeSettings) -> tuple[np.ndarray, np.ndarray]:
     """Threshold values for the surface: the range in which this video's retention moves."""
     ranges = threshold_ranges(encoded.tables, settings.tau_spatial, settings.tau_temporal)
@@ -149,12 +155,13 @@ def wire_sweep(
     starts = [sweep.run.click, sweep.question.submit]
     busy_from(starts, sweep.run, sweep.stop, "Sweeping…", sweep.question)
     running = gr.on(
-        starts, plain_errors(sweeper.ladder),
-        [explore.ref, sweep.question, controls.new_tokens, *controls.settings], sweep.table, **MODEL,
+        starts, plain_errors(of_video(sweeper.ladder)),
+        [explore.visit, sweep.question, controls.new_tokens, *controls.settings], sweep.table, **MODEL,
     )  # fmt: skip
-    idle_after(running, sweep.run, sweep.stop, RUN)
+    idle_after(running, sweep.run, sweep.stop, RUN, explore.opened.change)
+    explore.opened.change(empty_sweep, None, [sweep.table, sweep.charts], **INSTANT)
     sweep.draw.click(
-        plain_errors(sweeper.charts), [explore.ref, dark, *controls.settings],
+        plain_errors(of_video(sweeper.charts)), [explore.visit, dark, *controls.settings],
         [sweep.charts, sweep.surface, sweep.frames], show_progress_on=sweep.draw, **MODEL,
     )  # fmt: skip
     main_question.change(lambda text: text, main_question, sweep.question, queue=False, show_progress="hidden",

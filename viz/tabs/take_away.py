@@ -21,6 +21,7 @@ from .errors import plain_errors
 from .explore import BROWSER_ONLY, INSPECTOR_ID, OPENING, Explore
 from .history import HISTORY, history_row
 from .link import link_js
+from .visit import whatever_is_shown
 
 VIDEO_FPS = 4
 EXPORTS = {"html": "Export HTML", "mp4": "MP4", "pdf": "PDF", "json": "JSON"}
@@ -92,7 +93,7 @@ def wire_take_away(studio: Studio, controls: Controls, explore: Explore, compare
     makers = {"html": exporter.page, "mp4": exporter.film, "pdf": exporter.figure, "json": exporter.data}
     for kind, (button, file) in take.exports.items():
         made = button.click(
-            plain_errors(makers[kind]), [explore.ref, compare.runs, *c.settings], file,
+            plain_errors(whatever_is_shown(makers[kind])), [explore.visit, compare.runs, *c.settings], file,
             show_progress_on=explore.view, **OPENING,
         )  # fmt: skip
         made.success(js=_save_js(f"{kind}-file"), **BROWSER_ONLY)
