@@ -271,6 +271,12 @@ def check_share(name: str, value: float | None) -> None:
         raise ValueError(f"{name} must be a share from 0 to 1, got {value!r}.")
 
 
+def check_whole(name: str, value: int | None, lowest: int) -> None:
+    """ValueError unless the knob's ``value`` is a whole number of at least ``lowest``, or None."""
+    if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < lowest):
+        raise ValueError(f"{name} must be a whole number of at least {lowest}, got {value!r}.")
+
+
 def check_rules(rules: str) -> None:
     """ValueError unless ``rules`` are known."""
     if rules not in RULES:

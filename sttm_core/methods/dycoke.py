@@ -19,7 +19,7 @@ from typing import ClassVar
 
 import torch
 
-from ..method import Method, TokenPlan, budget_count, check_retention, check_rules, check_share
+from ..method import Method, TokenPlan, budget_count, check_retention, check_rules, check_share, check_tokens
 from .likeness import frame_cosines
 
 WINDOW = 4
@@ -65,7 +65,7 @@ class Dycoke(Method):
 
     def tables(self, tokens: torch.Tensor) -> DycokeTables:
         """The cosines that every ratio needs: one pass over the features."""
-        return DycokeTables(frame_cosines(tokens, reduced_frames(len(tokens))))
+        return DycokeTables(frame_cosines(tokens, reduced_frames(len(check_tokens(tokens)))))
 
     def plan(self, tokens: torch.Tensor, tables: DycokeTables | None = None) -> TokenPlan:
         cosines = (self.tables(tokens) if tables is None else tables).cosines

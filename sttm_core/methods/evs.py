@@ -15,7 +15,7 @@ from typing import ClassVar
 
 import torch
 
-from ..method import Method, TokenPlan, budget_count, check_retention, check_share
+from ..method import Method, TokenPlan, budget_count, check_retention, check_share, check_tokens
 from .likeness import frame_cosines
 
 
@@ -57,7 +57,8 @@ class Evs(Method):
 
     def tables(self, tokens: torch.Tensor) -> EvsTables:
         """The cosines that every budget needs: one pass over the features."""
-        return EvsTables(frame_cosines(tokens, [(frame - 1, frame) for frame in range(1, len(tokens))]).flatten())
+        pairs = [(frame - 1, frame) for frame in range(1, len(check_tokens(tokens)))]
+        return EvsTables(frame_cosines(tokens, pairs).flatten())
 
     def plan(self, tokens: torch.Tensor, tables: EvsTables | None = None) -> TokenPlan:
         cosines = (self.tables(tokens) if tables is None else tables).cosines

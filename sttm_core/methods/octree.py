@@ -24,7 +24,7 @@ from typing import ClassVar
 import numpy as np
 import torch
 
-from ..method import Method, TokenPlan, budget_count, check_retention
+from ..method import Method, TokenPlan, budget_count, check_retention, check_whole
 from .likeness import in_blocks, squared_norms
 
 MAX_TAU = 2.0  # cosines end at 1; anything above merges nothing
@@ -124,12 +124,11 @@ class Octree(Method):
 
     def __post_init__(self) -> None:
         check_retention(self.retention)
-        if self.tau is not None and not -1 <= self.tau <= MAX_TAU:
+        check_whole("snippet", self.snippet, 1)
+        check_whole("root_level", self.root_level, 0)
+        tau = -1 if self.tau is None else self.tau
+        if not isinstance(tau, (int, float)) or not -1 <= tau <= MAX_TAU:
             raise ValueError(f"tau must lie between -1 and {MAX_TAU:g}, got {self.tau!r}.")
-        if self.snippet is not None and self.snippet < 1:
-            raise ValueError(f"snippet must be at least 1 frame, got {self.snippet!r}.")
-        if self.root_level < 0:
-            raise ValueError(f"The root level must be at least 0, got {self.root_level!r}.")
 
     @property
     def tables_key(self) -> tuple:

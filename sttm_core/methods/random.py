@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import torch
 
-from ..method import Method, Tables, TokenPlan, budget_count, check_retention
+from ..method import Method, Tables, TokenPlan, budget_count, check_retention, check_whole
 from .likeness import check_values
 
 
@@ -33,11 +33,11 @@ class RandomTokens(Method):
 
     def __post_init__(self) -> None:
         check_retention(self.retention)
-        if not isinstance(self.seed, int) or not 0 <= self.seed < 2**63:
-            raise ValueError(f"seed must be a whole number of at least 0, got {self.seed!r}.")
+        check_whole("seed", self.seed, 0)
 
     def plan(self, tokens: torch.Tensor, tables: Tables | None = None) -> TokenPlan:
         grid = check_values(tokens).shape[:3]
-        lot = torch.randperm(grid.numel(), generator=torch.Generator().manual_seed(self.seed))  # on the CPU: the same
+        generator = torch.Generator().manual_seed(self.seed % 2**63)  # on the CPU: the same lot for every device
+        lot = torch.randperm(grid.numel(), generator=generator)
         places = lot[: budget_count(grid.numel(), self.retention)].sort().values
         return TokenPlan.keeping(self, places.to(tokens.device), tuple(grid))

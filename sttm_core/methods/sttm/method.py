@@ -8,7 +8,7 @@ from typing import ClassVar
 
 import torch
 
-from ...method import Method, check_retention
+from ...method import Method, check_retention, check_tokens
 from .budget import EXPONENTS, thresholds_for_retention
 from .merge import plan_of
 from .plan import RULES, MergePlan
@@ -66,7 +66,8 @@ class Sttm(Method):
 
     def tables(self, tokens: torch.Tensor) -> SimilarityTables:
         """Every cosine that any thresholds will need: one pass over the features."""
-        return similarity_tables(tokens, shared_tree(*tokens.shape[1:3], self.root_level), weighting=self.weighting)
+        grid = check_tokens(tokens).shape[1:3]
+        return similarity_tables(tokens, shared_tree(*grid, self.root_level), weighting=self.weighting)
 
     def plan(self, tokens: torch.Tensor, tables: SimilarityTables | None = None) -> MergePlan:
         if self.retention is not None:

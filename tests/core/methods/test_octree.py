@@ -56,7 +56,12 @@ def test_a_still_video_becomes_its_root_nodes() -> None:
     assert left_over.tokens_per_frame.tolist()[14] == 4**2
 
 
-@pytest.mark.parametrize("knobs", [{"tau": 2.5}, {"tau": float("nan")}, {"snippet": 0}, {"root_level": -1}])
+BAD_KNOBS = [
+    {"tau": 2.5}, {"tau": "high"}, {"tau": float("nan")}, {"snippet": 1.5}, {"snippet": 0}, {"root_level": -1},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("knobs", BAD_KNOBS, ids=str)
 def test_bad_knobs_are_refused(knobs: dict) -> None:
     with pytest.raises(ValueError, match=r"must .*got .*\.$"):
         make_method("octree", **knobs)
