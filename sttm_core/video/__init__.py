@@ -2,10 +2,12 @@
 
 from .clip import MAX_FRAMES, VideoClip, even_frames, step_frames, uniform_indices
 from .probe import VideoError, is_browser_playable
+from .source import SourceInfo
 from .write import write_mp4, write_preview
 
 __all__ = [
     "MAX_FRAMES",
+    "SourceInfo",
     "VideoClip",
     "VideoError",
     "even_frames",

@@ -20,7 +20,9 @@ from pathlib import Path
 import numpy as np
 
 from .decode import Choose, read_frames
-from .probe import VideoError, check_file, is_browser_playable, probe
+from .geometry import clockwise_degrees, is_mirrored
+from .probe import StreamInfo, VideoError, check_file, is_browser_playable, probe
+from .source import SourceInfo, colour_matrix, colour_range
 from .write import write_mp4, write_preview
 
 __all__ = [
@@ -30,6 +32,7 @@ __all__ = [
 
 MAX_FRAMES = 1024
 _SAME_TIME_S = 1e-3  # Matroska and WebM round timestamps to a millisecond
+_ROUNDING_S = 2 * _SAME_TIME_S  # of a frame, and of the ends between which a rate is measured
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -47,6 +50,7 @@ class VideoClip:
     content_hash: str  # SHA-256 of the file's bytes, hexadecimal
     path: Path | None = None
     decode_s: float = field(default=0.0)  # seconds spent probing and decoding, measured
+    source: SourceInfo | None = None  # None for frames in memory
 
     @classmethod
     def open(
@@ -94,6 +98,7 @@ class VideoClip:
             content_hash=content_hash,
             path=path,
             decode_s=decode_s,
+            source=_source(info, num_source_frames, duration_s, decoded.decoder),
         )
 
     @classmethod
@@ -124,6 +129,16 @@ class VideoClip:
             content_hash=digest.hexdigest(),
         )
 
+    def frames_dict(self) -> dict:
+        """JSON-ready: which frames these are and what they were taken from; no ``source`` for frames in memory."""
+        return {
+            "indices": self.frame_indices.tolist(),
+            "times_s": self.times.tolist(),
+            "size": list(map(int, self.size)),
+            "content_hash": self.content_hash,
+            "source": self.source.as_dict() if self.source else None,
+        }
+
     @property
     def num_frames(self) -> int:
         return len(self.frames)
@@ -139,6 +154,26 @@ class VideoClip:
             f"VideoClip({self.name!r}, {self.num_frames} of {self.num_source_frames} frames, "
             f"{width}x{height}, {self.duration_s:.2f} s)"
         )
+
+
+def _source(info: StreamInfo, num_frames: int, duration_s: float, decoder: str) -> SourceInfo:
+    matrix, extent = info.colour
+    return SourceInfo(
+        container=info.container,
+        codec=info.codec,
+        pixel_format=info.pixel_format,
+        stored_size=info.stored_size,
+        size=info.size,
+        rotation=clockwise_degrees(info.orientation),
+        mirrored=is_mirrored(info.orientation),
+        pixel_aspect=f"{info.pixel_aspect.numerator}:{info.pixel_aspect.denominator}",
+        colour_matrix=colour_matrix(matrix, info.pixel_format),
+        colour_range=colour_range(extent, info.pixel_format),
+        num_frames=num_frames,
+        duration_s=duration_s,
+        fps=num_frames / duration_s,
+        decoder=decoder,
+    )
 
 
 def uniform_indices(num_source_frames: int, num_frames: int) -> np.ndarray:
@@ -160,9 +195,9 @@ def even_frames(times: np.ndarray, num_frames: int) -> np.ndarray:
 
 
 def _is_constant_rate(times: np.ndarray) -> bool:
-    """Whether every frame lies within half a frame of where a constant rate would show it: clocks round and jitter."""
+    """Whether every frame is shown when a constant rate would show it, but for the rounding of clocks."""
     step = times[-1] / (len(times) - 1)
-    return np.abs(times - step * np.arange(len(times))).max() <= step / 2
+    return np.abs(times - step * np.arange(len(times))).max() <= _ROUNDING_S
 
 
 def _on_screen(times: np.ndarray, moments: np.ndarray) -> np.ndarray:

@@ -14,19 +14,11 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 
-from .probe import (
-    StreamInfo,
-    VideoError,
-    av,
-    damaged,
-    open_container,
-    picture_stream,
-    seconds_of,
-    upright,
-)
+from .geometry import is_mirrored, resized, shrunk_size, upright
+from .probe import StreamInfo, VideoError, av, damaged, open_container, picture_stream, seconds_of
+from .webp import webp_decoder, webp_frames
 
 try:
     import decord
@@ -51,6 +43,7 @@ class DecodedFrames:
     frames: np.ndarray
     indices: np.ndarray
     times: np.ndarray
+    decoder: str  # name and version
 
 
 class _InexactError(Exception):
@@ -71,12 +64,12 @@ def read_frames(info: StreamInfo, choose: Choose, max_side: int | None = None) -
             pass  # PyAV reads what decord can't read exactly
         else:
             _check_stretches(info, indices)
-            return DecodedFrames(frames, indices, info.times)
+            return DecodedFrames(frames, indices, info.times, f"decord {decord.__version__}")
     return _read_with_pyav(info, choose, max_side)
 
 
 def check_memory(info: StreamInfo, num_frames: int, max_side: int | None) -> None:
-    height, width = _shrunk_size(*info.size, max_side)
+    height, width = shrunk_size(info.size, max_side)
     needed = num_frames * height * width * 3
     if needed > MAX_FRAME_BYTES:
         raise VideoError(
@@ -85,29 +78,23 @@ def check_memory(info: StreamInfo, num_frames: int, max_side: int | None) -> Non
         )
 
 
-def _shrunk_size(height: int, width: int, max_side: int | None) -> tuple[int, int]:
-    longest = max(height, width)
-    if max_side is None or longest <= max_side:
-        return height, width
-    return max(1, round(height * max_side / longest)), max(1, round(width * max_side / longest))
+def _decoder(info: StreamInfo) -> str:
+    if info.container == "webp":
+        return webp_decoder()
+    return f"PyAV {av.__version__} (libavcodec {'.'.join(map(str, av.library_versions['libavcodec']))})"
 
 
-def shrink(picture: np.ndarray, max_side: int | None) -> np.ndarray:
-    """Shrink a picture [H, W, C] by area interpolation until no side exceeds max_side."""
-    height, width = _shrunk_size(*picture.shape[:2], max_side)
-    if (height, width) == picture.shape[:2]:
-        return picture
-    return cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA)
+def _fitted(picture: np.ndarray, info: StreamInfo, max_side: int | None) -> np.ndarray:
+    """An upright picture [H, W, C] with square pixels, shrunk until no side exceeds max_side."""
+    return resized(picture, shrunk_size(info.size, max_side))
 
 
 # decord
 
 
 def _suits_decord(info: StreamInfo) -> bool:
-    a, b, c, d = info.orientation
-    mirrored = a * d - b * c < 0
-    exact = info.codec == "h264" and info.container.startswith("mov") and info.plain and not mirrored
-    return exact and decord is not None
+    is_exact = info.codec == "h264" and info.container.startswith("mov") and info.plain
+    return is_exact and not is_mirrored(info.orientation) and decord is not None
 
 
 def _read_with_decord(info: StreamInfo, indices: np.ndarray, max_side: int | None) -> np.ndarray:
@@ -117,7 +104,7 @@ def _read_with_decord(info: StreamInfo, indices: np.ndarray, max_side: int | Non
         _check_decord_times(reader, info)
         chunks = [indices[i : i + _DECORD_CHUNK] for i in range(0, len(indices), _DECORD_CHUNK)]
         batches = (reader.get_batch(chunk.tolist()) for chunk in chunks)
-        frames = [shrink(picture, max_side) for batch in batches for picture in _as_numpy(batch)]
+        frames = [_fitted(picture, info, max_side) for batch in batches for picture in _as_numpy(batch)]
     except (DECORDError, RuntimeError, IndexError) as error:
         raise _InexactError from error
     return np.stack(frames)
@@ -179,7 +166,7 @@ def _read_with_pyav(info: StreamInfo, choose: Choose, max_side: int | None) -> D
         check_memory(info, len(indices), max_side)
         frames, times = _keep(info, set(indices.tolist()), max_side)
         if len(times) and np.array_equal(choose(times, info.duration_of(times)), indices):
-            return DecodedFrames(np.stack(frames), indices, times)
+            return DecodedFrames(np.stack(frames), indices, times, _decoder(info))
     raise damaged(info.path)
 
 
@@ -187,7 +174,7 @@ def _keep(info: StreamInfo, wanted: set[int], max_side: int | None) -> tuple[lis
     frames, pts, time_base = [], [], None
     with closing(decoded(info)) as stream_of_frames:
         for index, frame in enumerate(stream_of_frames):
-            pts.append(frame.pts)
+            pts.append(frame.pts if info.has_display_times or not info.starts_open else None)
             time_base = frame.time_base
             if index in wanted:
                 frames.append(picture_of(frame, info, max_side))
@@ -198,29 +185,70 @@ def picture_of(frame: av.VideoFrame, info: StreamInfo, max_side: int | None) -> 
     """A frame as uint8 RGB [H, W, 3], upright, of the first frame's size should the stream change it."""
     height, width = info.stored_size
     picture = frame.to_ndarray(format="rgb24", width=width, height=height)  # [H, W, 3]
-    return shrink(upright(picture, info.orientation), max_side)
+    return _fitted(upright(picture, info.orientation), info, max_side)
 
 
 def decoded(info: StreamInfo) -> Iterator[av.VideoFrame]:
     """All frames in display order; VideoError at the first sign of damage, so that no frame seen is a wrong one."""
+    try:
+        if info.container == "webp":
+            yield from webp_frames(info.path, [round(1000 * seconds) for seconds in info.times])
+        else:
+            yield from _decoded_with_pyav(info)
+    except VideoError:
+        raise
+    except (av.error.FFmpegError, ValueError) as error:
+        raise damaged(info.path) from error
+
+
+def _decoded_with_pyav(info: StreamInfo) -> Iterator[av.VideoFrame]:
     with open_container(info.path) as container:
         stream = picture_stream(container, info.path)
-        started = not info.starts_anywhere
-        try:
-            for packet in container.demux(stream):
-                try:
-                    if packet.is_corrupt and started:
+        start = _Start(info)
+        if info.starts_open:
+            stream.thread_type = "SLICE"  # see `probe`: errors are to be expected
+        for packet in container.demux(stream):
+            is_forgiven = start.forgives(packet)
+            if packet.is_corrupt and not is_forgiven:
+                raise damaged(info.path)
+            try:
+                frames = packet.decode()
+            except av.error.FFmpegError:
+                if not is_forgiven:
+                    raise
+                continue
+            for frame in frames:
+                if start.is_behind(frame):
+                    if frame.is_corrupt:
                         raise damaged(info.path)
-                    frames = packet.decode()
-                except av.error.FFmpegError:
-                    if started:
-                        raise
-                    continue
-                for frame in frames:
-                    started = started or bool(frame.key_frame)
-                    if started and frame.is_corrupt:
-                        raise damaged(info.path)
-                    if started:
-                        yield frame
-        except av.error.FFmpegError as error:
-            raise damaged(info.path) from error
+                    yield frame
+
+
+class _Start:
+    """Where the frames of a file begin that can be decoded: at once, or after what needs frames that are not there.
+
+    A cut through an open GOP leaves pictures that are stored after the first key frame and shown before it, and a
+    recording of a broadcast begins anywhere. Neither is damage.
+    """
+
+    def __init__(self, info: StreamInfo) -> None:
+        self._open = info.starts_open
+        self._key_pts: int | None = None
+        self._has_begun = not (info.starts_anywhere or (info.starts_open and not info.has_display_times))
+
+    def forgives(self, packet: av.Packet) -> bool:
+        """Whether this packet may fail."""
+        is_first_key = packet.is_keyframe and (self._key_pts is None or not self._has_begun)
+        if is_first_key:
+            self._key_pts = packet.pts
+        if not self._has_begun:
+            return True
+        return self._open and (self._key_pts is None or self._is_leading(packet.pts))
+
+    def is_behind(self, frame: av.VideoFrame) -> bool:
+        """Whether this frame, in display order, is one of those that can be decoded."""
+        self._has_begun = self._has_begun or bool(frame.key_frame)
+        return self._has_begun and not (self._open and self._is_leading(frame.pts))
+
+    def _is_leading(self, pts: int | None) -> bool:
+        return pts is not None and self._key_pts is not None and pts < self._key_pts
