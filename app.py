@@ -28,6 +28,9 @@ def main(
     cache_gb: Annotated[
         float, typer.Option(min=0.1, help="Memory for encoded videos and KV caches, of the GPUs and of the host each.")
     ] = 4.0,
+    question_seconds: Annotated[
+        float, typer.Option(min=1, help="Longest time that a question may hold the model, half for each answer.")
+    ] = 120.0,
     *,
     loading: options.Loading,
 ) -> None:
@@ -42,7 +45,8 @@ def main(
     print(f"Loading {loading.model} ...", flush=True)
     llm = options.load_model(loading)
     defaults, store = advice_for(loading.model), int(cache_gb * 2**30)
-    studio = Studio(llm, defaults, max_frames=max_frames, store_bytes=store, precomputed=Precomputed(llm))
+    limits = {"max_frames": max_frames, "store_bytes": store, "question_seconds": question_seconds}
+    studio = Studio(llm, defaults, precomputed=Precomputed(llm), **limits)
     studio.warm_up()
     build_app(studio).queue(default_concurrency_limit=4).launch(
         server_name=host,

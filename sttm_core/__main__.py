@@ -16,6 +16,7 @@ from rich.text import Text
 
 from . import command_line as options
 from .command_line import Progress, prepare, quiet_stdout, run
+from .limits import check_question
 
 if TYPE_CHECKING:
     from .comparison import Comparison
@@ -62,8 +63,7 @@ def ask(
     loading: options.Loading,
 ) -> None:
     """Ask one question and compare: both answers, their TTFTs by stage, retention, tokens, memory."""
-    if not question.strip():
-        raise ValueError("The question is empty; give something to ask about the video.")
+    check_question(question)  # before a video is read or a model loaded
     with quiet_stdout(), Progress() as progress:
         clip, llm, settings = prepare(progress, video, num_frames, merging, loading, position_rule=position_rule)
         from .comparison import compare

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 
 from .engine import Answer, EncodedVideo, Prefix, VideoLLM
+from .limits import Allowance
 from .methods.sttm.budget import EXPONENTS, thresholds_for_retention
 from .methods.sttm.plan import RULES, MergePlan
 from .positions import POSITION_RULES
@@ -122,7 +123,7 @@ class Comparison:
 
 
 def answer_dict(answer: Answer) -> dict:
-    """JSON-ready: text, ``ttft_s``, ``timings_s`` by stage, ``prompt_tokens``, ``kv_bytes``, ``peak_bytes``."""
+    """JSON-ready: what `Answer` holds; ``stopped`` says why it was cut off, or is empty."""
     return {
         "text": answer.text,
         "ttft_s": answer.ttft,
@@ -131,6 +132,7 @@ def answer_dict(answer: Answer) -> dict:
         "new_tokens": answer.new_tokens,
         "kv_bytes": answer.kv_bytes,
         "peak_bytes": answer.peak_bytes,
+        "stopped": answer.stopped,
     }
 
 
@@ -163,7 +165,10 @@ def compare(
     """
     if runs < 1:
         raise ValueError(f"runs must be at least 1, got {runs}.")
-    llm.question_ids(question)  # a bad question fails before any work is done
+    used = settings_used(llm, settings)
+    all_take_positions = baseline or used.merge_layer or used.position_rule != "reassigned"
+    frames = clip.num_frames if all_take_positions else 0
+    llm.check_prompt(question, frames, clip.source_size, max_new_tokens=max_new_tokens)  # before any work is done
     progress(f"encoding {clip.num_frames} frames")
     encoded = llm.encode(clip, merge_layer=settings.merge_layer, root_level=settings.root_level)
     plan = settings.plan(encoded)
@@ -177,7 +182,6 @@ def compare(
     timings = list(zip(*measure(llm, clip, encoded, plans, question, settings, runs), strict=True))
     answers = [replace(answer, timings=Timings.median(of)) for answer, of in zip(answers, timings, strict=True)]
     whole = answers[0] if baseline else None
-    used = settings_used(llm, settings)
     return Comparison(clip.name, clip.num_frames, llm.name, question, used, plan, whole, answers[-1], runs)
 
 
@@ -206,8 +210,13 @@ def measure(
 
 
 def first_token(
-    llm: VideoLLM, encoded: EncodedVideo, plan: MergePlan | None, question: str, position_rule: str | None
+    llm: VideoLLM,
+    encoded: EncodedVideo,
+    plan: MergePlan | None,
+    question: str,
+    position_rule: str | None,
+    allowance: Allowance | None = None,
 ) -> Timings:
     """Timings of one prefill and the first token after it."""
-    prefix: Prefix = llm.prefill(encoded, plan, position_rule=position_rule)
-    return next(llm.answering(prefix, question)).timings
+    prefix: Prefix = llm.prefill(encoded, plan, position_rule=position_rule, allowance=allowance)
+    return next(llm.answering(prefix, question, max_new_tokens=1, allowance=allowance)).timings

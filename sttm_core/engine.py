@@ -15,6 +15,7 @@ from .decoder import KVCache, cache_argument, run_layers
 from .estimate import Estimate, estimate_memory, free_memory, in_words
 from .host_to_device import frames_on
 from .insertion import Positions, shorten, stop_before_layer
+from .limits import Allowance, TimeUpError, check_context, check_question, context_length
 from .loading import ModelError, device_of_inputs, load_model
 from .methods.sttm.plan import MergePlan
 from .model_call import ModelCall, OutOfMemoryError
@@ -123,18 +124,49 @@ class VideoLLM:
         kept = max(1, round(retention * grid[0] * grid[1] * grid[2]))
         return self._memory(grid, kept, layer)
 
-    def encode(self, clip: VideoClip, *, merge_layer: int | None = None, root_level: int = 1) -> EncodedVideo:
+    def check_prompt(
+        self,
+        question: str,
+        num_frames: int = 0,
+        size: tuple[int, int] = (1, 1),
+        *,
+        max_new_tokens: int | None = None,
+    ) -> None:
+        """Refuse what the model's context can't hold before anything runs.
+
+        Args:
+            num_frames, size: of a video that takes positions for all its tokens (``size``: height and width); 0 frames
+                where merging may leave fewer.
+
+        Raises:
+            ValueError: in one sentence.
+        """
+        ids, video = self.question_ids(question), 0
+        if num_frames:
+            grid = self.family.grid(self.model, self.processor, num_frames, size, self.frame_tokens)
+            video = self.family.fewest_positions(grid)
+        check_context(self.context, video, len(ids), self._longest_answer(max_new_tokens))
+
+    def encode(
+        self,
+        clip: VideoClip,
+        *,
+        merge_layer: int | None = None,
+        root_level: int = 1,
+        allowance: Allowance | None = None,
+    ) -> EncodedVideo:
         """Vision encoder and the decoder layers before ``merge_layer``, once for a video.
 
         Raises:
             ValueError: for a merge layer that the model does not have.
             OutOfMemoryError: if the accelerator's memory does not suffice.
+            TimeUpError: if ``allowance`` is used up between two layers.
         """
         layer = self.default_merge_layer if merge_layer is None else merge_layer
         self.family.check_merge_layer(self.model, layer)
         text = self.family.parts(self.processor).head
         cache = DynamicCache()
-        with self._exclusive(f"encoding {clip.num_frames} frames"):
+        with self._exclusive(f"encoding {clip.num_frames} frames", allowance):
             watch = Stopwatch(self.synchronize)
             started = watch.last
             frames = frames_on(self.device, clip.frames)
@@ -162,7 +194,12 @@ class VideoLLM:
         )
 
     def prefill(
-        self, encoded: EncodedVideo, plan: MergePlan | None = None, *, position_rule: str | None = None
+        self,
+        encoded: EncodedVideo,
+        plan: MergePlan | None = None,
+        *,
+        position_rule: str | None = None,
+        allowance: Allowance | None = None,
     ) -> Prefix:
         """Run the layers from the merge layer on, over all video tokens or over those that ``plan`` leaves.
 
@@ -171,6 +208,7 @@ class VideoLLM:
         Raises:
             ValueError: if the plan is for another video, or the position rule is unknown.
             OutOfMemoryError: if the accelerator's memory does not suffice.
+            TimeUpError: if ``allowance`` is used up between two layers.
         """
         rule = check_rule(position_rule or self.default_position_rule)
         if plan is not None and (plan.num_frames, plan.tree.height, plan.tree.width) != encoded.layout.shape:
@@ -179,7 +217,7 @@ class VideoLLM:
         tokens = plan.num_tokens if plan is not None else encoded.layout.num_patches
         needed = in_words(self._memory(encoded.layout.shape, tokens, encoded.merge_layer).needed_bytes)
         doing = f"prefilling {tokens} video tokens, which needs about {needed} beside the model"
-        with self._exclusive(doing), peak_memory(self.device) as peak:
+        with self._exclusive(doing, allowance), peak_memory(self.device) as peak:
             watch = Stopwatch(self.synchronize)
             hidden, positions, merge_s = encoded.hidden, encoded.positions, 0.0
             if plan is not None:
@@ -192,9 +230,16 @@ class VideoLLM:
         timings = Timings(encoded.clip.decode_s, encoded.vision_s, merge_s, encoded.early_s + prefill_s)
         return Prefix(encoded, plan, encoded.early + late, encoded.positions.next, positions.next, timings, peak.bytes)
 
-    def answer(self, prefix: Prefix, question: str, *, max_new_tokens: int | None = None) -> Answer:
+    def answer(
+        self,
+        prefix: Prefix,
+        question: str,
+        *,
+        max_new_tokens: int | None = None,
+        allowance: Allowance | None = None,
+    ) -> Answer:
         """The whole greedy answer. The prefix stays as it was and can be asked again."""
-        *_, last = self.answering(prefix, question, max_new_tokens=max_new_tokens)
+        *_, last = self.answering(prefix, question, max_new_tokens=max_new_tokens, allowance=allowance)
         return last
 
     def stream(self, prefix: Prefix, question: str, *, max_new_tokens: int | None = None) -> Iterator[str]:
@@ -205,21 +250,30 @@ class VideoLLM:
                 yield answer.text[sent:]
                 sent = len(answer.text)
 
-    def answering(self, prefix: Prefix, question: str, *, max_new_tokens: int | None = None) -> Iterator[Answer]:
+    def answering(
+        self,
+        prefix: Prefix,
+        question: str,
+        *,
+        max_new_tokens: int | None = None,
+        allowance: Allowance | None = None,
+    ) -> Iterator[Answer]:
         """The answer after each new token, from the first on; the last one has ``finished`` set.
 
+        Args:
+            allowance: once it is used up the answer ends with what it has, and says so in ``stopped``.
+
         Raises:
-            ValueError: for an empty question or ``max_new_tokens`` below 1.
+            ValueError: for an empty question, ``max_new_tokens`` below 1, or more than the model's context holds.
             OutOfMemoryError: if the accelerator's memory does not suffice.
+            TimeUpError: if ``allowance`` is used up before the first token.
         """
-        limit = self.model.generation_config.max_new_tokens if max_new_tokens is None else max_new_tokens
-        limit = DEFAULT_NEW_TOKENS if limit is None else limit
-        if limit < 1:
-            raise ValueError(f"max_new_tokens must be at least 1, got {limit}.")
-        ids = self.question_ids(question)
+        limit, ids = self._longest_answer(max_new_tokens), self.question_ids(question)
+        check_context(self.context, prefix.next_text, len(ids), limit)
+        allowance = allowance or Allowance()
         watch = Stopwatch(self.synchronize)
         started, produced = watch.last, []
-        with self._exclusive("answering"), peak_memory(self.device) as peak:
+        with self._exclusive("reading the question", allowance), peak_memory(self.device) as peak:
             watch = Stopwatch(self.synchronize)
             started = watch.last
             cache = prefix.cache.grow()
@@ -230,17 +284,20 @@ class VideoLLM:
         prompt_tokens = prefix.tokens_after + len(ids)
         peaks = [bytes_ for bytes_ in (prefix.peak_bytes, peak.bytes) if bytes_ is not None]
         while True:
-            finished = token in self._stop_ids or len(produced) + 1 == limit
+            ended = token in self._stop_ids or len(produced) + 1 == limit
+            stopped = str(allowance) if allowance.over and not ended else ""
+            finished = ended or bool(stopped)
             if token not in self._stop_ids:
                 produced.append(token)
             text = self._text(produced, finished)
             passed = watch.last - started
+            peak_bytes = max(peaks, default=None)
             yield Answer(
-                text, len(produced), timings, prompt_tokens, kv_bytes, max(peaks, default=None), passed, finished
+                text, len(produced), timings, prompt_tokens, kv_bytes, peak_bytes, passed, finished, stopped
             )
             if finished:
                 return
-            with self._exclusive("answering"):
+            with ModelCall(self._running, "answering", allowance):
                 token = self._next_token(prefix, cache, torch.tensor([token]))
                 watch.lap()
 
@@ -252,9 +309,20 @@ class VideoLLM:
 
     def question_ids(self, question: str) -> torch.Tensor:
         """``[n]`` token ids of what follows the video in the prompt: question, end of turn, start of the answer."""
-        if not question or not question.strip():
-            raise ValueError("the question is empty; type something to ask about the video.")
-        return torch.tensor(self.family.question_ids(self.processor, question.strip()))
+        return torch.tensor(self.family.question_ids(self.processor, check_question(question)))
+
+    @property
+    def context(self) -> int | None:
+        """Positions that the model knows, RoPE scaling included; None where its config does not say."""
+        return context_length(self.model.config.get_text_config())
+
+    def _longest_answer(self, max_new_tokens: int | None) -> int:
+        """In tokens: as given, or the model's own limit, or `DEFAULT_NEW_TOKENS`."""
+        limit = self.model.generation_config.max_new_tokens if max_new_tokens is None else max_new_tokens
+        limit = DEFAULT_NEW_TOKENS if limit is None else limit
+        if limit < 1:
+            raise ValueError(f"max_new_tokens must be at least 1, got {limit}.")
+        return limit
 
     def _run_late(self, encoded: EncodedVideo, hidden: torch.Tensor, positions: Positions) -> KVCache:
         """KV cache of the layers from the merge layer on."""
@@ -311,8 +379,13 @@ class VideoLLM:
         text, free = self.model.config.get_text_config(), free_memory(self.device)
         return estimate_memory(text, grid, kept_tokens, merge_layer, self.dtype, free)
 
-    def _exclusive(self, doing: str) -> ModelCall:
-        return ModelCall(self._running, doing)
+    @cached_property
+    def _layers(self) -> tuple[torch.nn.Module, ...]:
+        """Those of the vision encoder and of the decoder: what transformers builds both from."""
+        return tuple(module for module in self.model.modules() if isinstance(module, GradientCheckpointingLayer))
+
+    def _exclusive(self, doing: str, allowance: Allowance | None = None) -> ModelCall:
+        return ModelCall(self._running, doing, allowance, self._layers)
 
 
-__all__ = ["Answer", "EncodedVideo", "Estimate", "ModelError", "OutOfMemoryError", "Prefix", "VideoLLM"]
+__all__ = ["Answer", "EncodedVideo", "Estimate", "ModelError", "OutOfMemoryError", "Prefix", "TimeUpError", "VideoLLM"]

@@ -1,10 +1,14 @@
-"""One model call at a time, and one sentence when memory runs out."""
+"""One model call at a time, and one sentence when memory or a question's time runs out."""
 
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterable
 
 import torch
+from torch import nn
+
+from .limits import Allowance
 
 
 class OutOfMemoryError(RuntimeError):
@@ -12,17 +16,34 @@ class OutOfMemoryError(RuntimeError):
 
 
 class ModelCall:
-    """One model call at a time, without gradients; says in one sentence when memory runs out."""
+    """One model call at a time, without gradients; says in one sentence when memory or time runs out.
 
-    def __init__(self, lock: threading.RLock, doing: str) -> None:
+    Args:
+        doing: what the call does, for that sentence.
+        allowance: how long it may take; looked at before each of ``layers``. (A GPU runs behind: there the host sees
+            it when it next waits.)
+    """
+
+    def __init__(
+        self, lock: threading.RLock, doing: str, allowance: Allowance | None = None, layers: Iterable[nn.Module] = ()
+    ) -> None:
         self.lock, self.doing, self.inference = lock, doing, torch.inference_mode()
+        self.allowance = allowance or Allowance()
+        self.layers = layers if self.allowance.seconds is not None else ()
+        self.handles = []
 
     def __enter__(self) -> None:
+        self.allowance.check(self.doing)
         self.lock.acquire()
+        self.allowance.start()
         self.inference.__enter__()
+        self.handles = [layer.register_forward_pre_hook(self._check) for layer in self.layers]
 
     def __exit__(self, kind, error, trace) -> None:
+        for handle in self.handles:
+            handle.remove()
         self.inference.__exit__(kind, error, trace)
+        self.allowance.stop()
         self.lock.release()
         if isinstance(error, torch.OutOfMemoryError):
             torch.cuda.empty_cache()
@@ -30,3 +51,6 @@ class ModelCall:
                 f"The GPU's memory did not suffice for {self.doing}; "
                 "use fewer frames, or merge more with lower thresholds."
             ) from error
+
+    def _check(self, *_) -> None:
+        self.allowance.check(self.doing)

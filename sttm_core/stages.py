@@ -115,6 +115,11 @@ class Prefix:
         return self.cache.lengths[-1]
 
     @property
+    def next_text(self) -> int:
+        """Position of the next text token: the higher one, where the layers before the merge layer number otherwise."""
+        return max(self.next_early, self.next_late) if self.encoded.merge_layer else self.next_late
+
+    @property
     def nbytes(self) -> int:
         return self.cache.nbytes
 
@@ -135,6 +140,7 @@ class Answer:
         peak_bytes: the higher of the peaks while prefilling and while answering, None where it can't be measured.
         total_s: seconds from the question to the last token so far.
         finished: False while streaming.
+        stopped: why the answer ends before its end ("stopped after 120 s"), else empty.
     """
 
     text: str
@@ -145,6 +151,7 @@ class Answer:
     peak_bytes: int | None
     total_s: float
     finished: bool
+    stopped: str = ""
 
     @property
     def ttft(self) -> float:

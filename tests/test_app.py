@@ -15,6 +15,7 @@ from sttm_core.command_line import run
         (["--auth", "nobody"], "--auth wants NAME:PASSWORD."),
         (["--auth", ":secret"], "--auth wants NAME:PASSWORD."),
         (["--max-frames", "0"], "Invalid value for '--max-frames'"),
+        (["--question-seconds", "0"], "Invalid value for '--question-seconds'"),
         (["--max-upload-mb", "0"], "Invalid value for '--max-upload-mb'"),
         (["--max-memory", "70GiB"], "--max-memory wants device=size pairs"),
         (["--dtype", "int8"], "Invalid value for '--dtype'"),

@@ -88,7 +88,8 @@ def _text(column: Column, other: Column | None) -> str:
     else:
         text = escape(column.answer.text)
     cursor = "" if column.answer.finished else '<span class="cursor"></span>'
-    return f'<p class="text" aria-live="polite">{text or "<em>(empty)</em>"}{cursor}</p>'
+    stopped = f"<small>{escape(column.answer.stopped)}</small>" if column.answer.stopped else ""
+    return f'<p class="text" aria-live="polite">{text or "<em>(empty)</em>"}{cursor}</p>{stopped}'
 
 
 def _waiting(column: Column, other: Column | None) -> str:

@@ -13,8 +13,9 @@ from pathlib import Path
 
 from sttm_core.advice import Advice
 from sttm_core.comparison import MergeSettings, first_token
-from sttm_core.engine import Answer, EncodedVideo, OutOfMemoryError, Prefix, VideoLLM
+from sttm_core.engine import Answer, EncodedVideo, OutOfMemoryError, Prefix, TimeUpError, VideoLLM
 from sttm_core.footprint import Footprint
+from sttm_core.limits import Allowance
 from sttm_core.methods.sttm.plan import MergePlan
 from sttm_core.methods.sttm.similarity import SimilarityTables
 from sttm_core.store import Entry, Store
@@ -27,6 +28,7 @@ from .precomputed import Precomputed, file_hash
 from .samples import Needle, Sample, load_samples
 
 DEFAULT_STORE_BYTES = 4 * 2**30
+QUESTION_SECONDS = 120.0
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,8 @@ class Studio:
         defaults: thresholds to start from.
         max_frames: most frames that a visitor may ask for.
         store_bytes: bound on encoded videos and prefixes kept, of main memory and of GPU memory each.
+        question_seconds: how long one question may hold the model, half of it for each column, and as long again for
+            timing both; None for as long as it takes.
         samples: shipped clips by id.
         precomputed: what ships with the samples so that they open at once; None to encode them like any other video.
     """
@@ -90,12 +94,14 @@ class Studio:
         *,
         max_frames: int = 128,
         store_bytes: int = DEFAULT_STORE_BYTES,
+        question_seconds: float | None = QUESTION_SECONDS,
         samples: dict[str, Sample] | None = None,
         precomputed: Precomputed | None = None,
     ) -> None:
         self.llm = llm
         self.defaults = defaults or Advice()
         self.max_frames = max_frames
+        self.question_seconds = Allowance(question_seconds).seconds
         self.store = Store(Footprint(store_bytes, store_bytes))
         self.samples = load_samples() if samples is None else samples
         self.precomputed = precomputed
@@ -166,15 +172,21 @@ class Studio:
             return opened[1]
         return VideoClip.open(ref.path, ref.asked)
 
-    def hold(self, ref: VideoRef, settings: MergeSettings) -> Entry[EncodedVideo]:
+    def allowance(self, share: float = 1.0) -> Allowance:
+        """The time that one question, or one look at a video, may hold the model, or a share of it."""
+        return Allowance(self.question_seconds and share * self.question_seconds)
+
+    def hold(
+        self, ref: VideoRef, settings: MergeSettings, allowance: Allowance | None = None
+    ) -> Entry[EncodedVideo]:
         """The video before the merge layer and its prefixes, from the store or made now.
 
         One question works on what it holds from beginning to end, even if the store has no room for it.
         """
         layer, root_level = self.merge_layer(settings), settings.root_level
+        options = {"merge_layer": layer, "root_level": root_level, "allowance": allowance or self.allowance()}
         held = self.store.entry(
-            (ref.content_hash, ref.asked, layer, root_level),
-            lambda: self.llm.encode(self.clip(ref), merge_layer=layer, root_level=root_level),
+            (ref.content_hash, ref.asked, layer, root_level), lambda: self.llm.encode(self.clip(ref), **options)
         )
         with self._lock:
             if self._opened and self._opened[0] == ref:
@@ -231,7 +243,11 @@ class Studio:
         )
 
     def prefix(
-        self, held: Entry[EncodedVideo], settings: MergeSettings, plan: MergePlan | None
+        self,
+        held: Entry[EncodedVideo],
+        settings: MergeSettings,
+        plan: MergePlan | None,
+        allowance: Allowance | None = None,
     ) -> tuple[Prefix, bool]:
         """The prefix of one column, and whether it was there already.
 
@@ -240,38 +256,49 @@ class Studio:
         """
         rule = settings.position_rule or self.llm.default_position_rule
         key = None if plan is None else (plan.method, rule)
-        return self.store.part(held, key, lambda: self.llm.prefill(held.whole, plan, position_rule=rule))
+        options = {"position_rule": rule, "allowance": allowance or self.allowance()}
+        return self.store.part(held, key, lambda: self.llm.prefill(held.whole, plan, **options))
 
     def ask(
         self, ref: VideoRef, question: str, settings: MergeSettings, max_new_tokens: int | None = None
     ) -> Iterator[tuple[Column, Column]]:
         """Both columns, yielded as they fill: the baseline first, then the merged one.
 
-        A column whose model call fails for lack of memory carries its sentence in ``error``; the other one goes on.
+        A column whose model call fails for lack of memory or time carries its sentence in ``error``; the other one
+        goes on: each has half the time. What the model's context can't hold is refused before anything runs.
         """
-        self.llm.question_ids(question)
-        held = self.hold(ref, settings)
+        self.llm.check_prompt(question, ref.num_frames, ref.size, max_new_tokens=max_new_tokens)
+        halves = self.allowance(1 / 2), self.allowance(1 / 2)
+        held = self.hold(ref, settings, halves[0])
         columns = Column(None), Column(settings.plan(held.whole))
         yield columns
-        for column in columns:
+        for column, allowance in zip(columns, halves, strict=True):
             try:
-                column.prefix, column.cached = self.prefix(held, settings, column.plan)
-                for answer in self.llm.answering(column.prefix, question, max_new_tokens=max_new_tokens):
+                column.prefix, column.cached = self.prefix(held, settings, column.plan, allowance)
+                limits = {"max_new_tokens": max_new_tokens, "allowance": allowance}
+                for answer in self.llm.answering(column.prefix, question, **limits):
                     column.answer = answer
                     yield columns
-            except OutOfMemoryError as error:  # the other column must not be lost
+            except (OutOfMemoryError, TimeUpError) as error:  # the other column must not be lost
                 column.error = str(error)
                 yield columns
 
     def measure(
         self, columns: tuple[Column, Column], question: str, settings: MergeSettings, runs: int
     ) -> Iterator[tuple[Column, Column]]:
-        """Repeat prefill and first token of both columns in turn; what `ask` did was the warm-up."""
+        """Repeat prefill and first token of both columns in turn; what `ask` did was the warm-up.
+
+        All runs together have the time of one question: when it is over, there are fewer of them.
+        """
+        allowance, answered = self.allowance(), [c for c in columns if c.prefix is not None and c.answer is not None]
         for _ in range(runs):
-            for column in columns:
-                if column.prefix is not None and column.answer is not None:
-                    encoded = column.prefix.encoded
-                    column.runs.append(first_token(self.llm, encoded, column.plan, question, settings.position_rule))
+            try:
+                rule = settings.position_rule
+                timed = [first_token(self.llm, c.prefix.encoded, c.plan, question, rule, allowance) for c in answered]
+            except TimeUpError:
+                return
+            for column, timings in zip(answered, timed, strict=True):
+                column.runs.append(timings)
             yield columns
 
     def needles(

@@ -183,6 +183,10 @@ class Family:
         """Tokens along a side of a frame, where all frames become one square grid."""
         raise TypeError(f"{type(self).__name__} must say how many tokens a frame has: define side() or grid().")
 
+    def fewest_positions(self, grid: tuple[int, int, int]) -> int:
+        """Positions that a video of ``grid`` tokens takes at least; text between its frames comes on top."""
+        return grid[0] * grid[1] * grid[2] if self.position_axes == 1 else max(grid[1:])
+
     def layout(self, model: nn.Module, inputs: dict[str, torch.Tensor]) -> VideoLayout:
         """Where the video tokens of ``inputs`` are. Every family says this itself."""
         raise TypeError(f"{type(self).__name__} must say where its video tokens are: define layout().")

@@ -28,6 +28,7 @@ ANSWER = {
     "new_tokens": int,
     "kv_bytes": int,
     "peak_bytes": (int, type(None)),
+    "stopped": str,
 }
 SHAPE = {
     "video": str,
@@ -135,7 +136,7 @@ def test_layer_root_level_and_positions_reach_the_engine(
     ask: Callable, llm: VideoLLM, video: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rules, prefill = [], llm.prefill
-    monkeypatch.setattr(llm, "prefill", lambda *a, position_rule: rules.append(position_rule) or prefill(*a))
+    monkeypatch.setattr(llm, "prefill", lambda *a, position_rule, **k: rules.append(position_rule) or prefill(*a))
     options = "--num-frames 2 --runs 1 --json --max-new-tokens 1 --tau-spatial -1 --tau-temporal 0 --merge-layer 3"
     code, out, _ = ask(video, QUESTION, *options.split(), "--root-level", 2, "--position-rule", "merged")
     assert code == 0
@@ -296,9 +297,14 @@ def test_bad_videos_are_one_sentence(ask: Callable, tmp_path: Path, content: byt
     assert err.startswith("broken.mp4") and sentence in err
 
 
+def test_a_question_that_is_too_long_is_refused_before_the_video_is_read(ask: Callable) -> None:
+    said = "the question has 20000 characters, and at most 4000 are read; shorten it.\n"
+    assert ask("no-such-file.mp4", "x" * 20_000) == (2, "", said)
+
+
 @pytest.mark.parametrize("question", ["", "  \n"])
 def test_an_empty_question_is_one_sentence(ask: Callable, video: Path, question: str) -> None:
-    assert ask(video, question) == (2, "", "The question is empty; give something to ask about the video.\n")
+    assert ask(video, question) == (2, "", "the question is empty; type something to ask about the video.\n")
 
 
 def test_a_missing_argument_is_one_sentence(ask: Callable, video: Path) -> None:

@@ -54,23 +54,22 @@ class FakeModel:
     def __init__(self, *fails: str) -> None:
         self.fails, self.calls = fails, []
 
-    def question_ids(self, question: str) -> list[int]:
+    def check_prompt(self, question: str, num_frames: int, size, *, max_new_tokens: int | None) -> None:
         if not question.strip():
             raise ValueError("the question is empty.")
-        return [1]
 
-    def encode(self, clip, *, merge_layer: int, root_level: int) -> FakeEncoded:
+    def encode(self, clip, *, merge_layer: int, root_level: int, allowance) -> FakeEncoded:
         self.calls.append("encode")
         return FakeEncoded(clip, merge_layer)
 
-    def prefill(self, encoded, plan, *, position_rule):
+    def prefill(self, encoded, plan, *, position_rule, allowance):
         column = "baseline" if plan is None else "merged"
         self.calls.append(column)
         if column in self.fails:
             raise OutOfMemoryError(f"The GPU's memory did not suffice for the {column}.")
         return SimpleNamespace(encoded=encoded, plan=plan, column=column)
 
-    def answering(self, prefix, question, max_new_tokens=None):
+    def answering(self, prefix, question, *, max_new_tokens, allowance):
         self.calls.append(f"answer {prefix.column}")
         yield answer(f"{question} {prefix.column}", Timings(prefill=1.0 if prefix.plan is None else 0.5))
 
@@ -226,10 +225,10 @@ def test_limits_and_positions_reach_the_model(clip_path, monkeypatch):
     studio, seen = make(clip_path), []
     answering, prefill = studio.llm.answering, studio.llm.prefill
     monkeypatch.setattr(
-        studio.llm, "answering", lambda *a, max_new_tokens=None: seen.append(max_new_tokens) or answering(*a)
+        studio.llm, "answering", lambda *a, **limits: seen.append(limits["max_new_tokens"]) or answering(*a, **limits)
     )
     monkeypatch.setattr(
-        studio.llm, "prefill", lambda *a, position_rule: seen.append(position_rule) or prefill(*a, position_rule="")
+        studio.llm, "prefill", lambda *a, **options: seen.append(options["position_rule"]) or prefill(*a, **options)
     )
     settings = replace(SETTINGS, position_rule="merged")
     *_, columns = studio.ask(studio.open(clip_path, FRAMES), "What?", settings, 7)

@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from sttm_core import limits
 from sttm_core.comparison import MergeSettings
 from sttm_core.video import VideoError
 from tests.core.video.test_stamps import make_sound
@@ -61,6 +62,23 @@ def test_answers_are_the_engines_and_timings_those_of_all_runs(studio, monkeypat
     assert found["settings"]["position_rule"] == "reassigned"  # what was left to the model is said
 
 
+def test_no_question_holds_the_model_longer_than_stated(tmp_path, monkeypatch):
+    """The last layer takes 2 s by a clock of the test's own; 16 s for a question are 8 s for each answer."""
+    clock, studio = [0.0], small_studio(tmp_path, question_seconds=16)
+    monkeypatch.setattr(limits, "monotonic", lambda: clock[0])
+    layer = studio.llm.decoder.layers[-1]
+    handle = layer.register_forward_pre_hook(lambda *_: clock.__setitem__(0, clock[0] + 2))
+    try:
+        found = Endpoints(studio).ask(question=QUESTION, runs=5, **SAMPLE)
+    finally:
+        handle.remove()
+    for column in ("baseline", "merged"):  # the prefix is one pass, each token another
+        assert (found[column]["stopped"], found[column]["new_tokens"]) == ("stopped after 8 s", 3)
+    assert found["runs"] == 1  # 8 s; the second would end as its time does
+    assert clock[0] == 2 * 16
+    assert Endpoints(studio).ask(question=QUESTION, **SAMPLE)["merged"]["stopped"] == ""
+
+
 def test_a_column_without_memory_is_said_beside_the_other_one(studio, monkeypatch):
     without_memory_for(studio, monkeypatch, "baseline")
     found = Endpoints(studio).ask(question=QUESTION, **SAMPLE)
@@ -105,6 +123,8 @@ def test_without_memory_for_the_merged_column_there_is_no_result(studio, monkeyp
         ("ask", {"question": 5}, "question must be text, got 5."),
         ("ask", {"question": None}, "the question is empty"),
         ("ask", {"question": " "}, "the question is empty"),
+        ("ask", {"question": "x" * 20_000}, "the question has 20000 characters, and at most 4000 are read"),
+        ("ask", {"question": "x" * 3900}, "this model's context has 4096"),
         ("ask", {"question": "x", "runs": 0}, f"runs must be a whole number from 1 to {MOST_RUNS}, got 0."),
         ("ask", {"question": "x", "runs": MOST_RUNS + 1}, f"from 1 to {MOST_RUNS}, got {MOST_RUNS + 1}."),
         ("ask", {"question": "x", "runs": "many"}, f"runs must be a whole number from 1 to {MOST_RUNS}, got 'many'."),

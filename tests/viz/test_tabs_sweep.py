@@ -32,7 +32,7 @@ def test_tokens_that_hold_a_patch_of_a_box(frames, box, patches, tokens):
 def test_the_ladder_asks_at_every_budget_and_compares_with_all_tokens(tmp_path, monkeypatch):
     studio, answer = small_studio(tmp_path), None
 
-    def timed(prefix, question, max_new_tokens=None):
+    def timed(prefix, question, **limits):
         text = "all" if prefix.video_tokens > FRAMES * GRID * GRID / 4 else "less"
         spent = Timings(vision=9.0, merge=0.1, prefill=2 * prefix.video_tokens / (FRAMES * GRID * GRID) - 0.1)
         return replace(answer, text=text, timings=spent)

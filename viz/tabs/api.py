@@ -72,16 +72,17 @@ class Endpoints:
         ref = self._open(video, sample, num_frames)
         *_, columns = self.studio.ask(ref, question, settings)
         if runs > 1:
-            *_, columns = self.studio.measure(columns, question, settings, runs)
-        return self._result(ref, question, settings, columns, runs)
+            for _ in self.studio.measure(columns, question, settings, runs):
+                pass
+        return self._result(ref, question, settings, columns)
 
-    def _result(self, ref: VideoRef, question: str, settings: MergeSettings, columns, runs: int) -> dict:
+    def _result(self, ref: VideoRef, question: str, settings: MergeSettings, columns) -> dict:
         failed = next((column.error for column in columns if column.error), "")
         if columns[1].answer is None:
             raise ValueError(failed)
         baseline, merged = (column.answer and replace(column.answer, timings=column.timings) for column in columns)
         llm = self.studio.llm
-        used, plan = settings_used(llm, settings), columns[1].plan
+        used, plan, runs = settings_used(llm, settings), columns[1].plan, max(1, len(columns[1].runs))
         result = Comparison(ref.name, ref.num_frames, llm.name, question, used, plan, baseline, merged, runs).as_dict()
         return result | ({"error": failed} if failed else {})
 

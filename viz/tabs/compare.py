@@ -56,7 +56,7 @@ class Comparer:
         Yields both cards, the history, and the inspector's update with the prefill times measured so far.
         """
         settings, runs = settings_from(*values), int(runs)
-        self.studio.llm.question_ids(question)
+        self.studio.llm.check_prompt(question, ref.num_frames, ref.size, max_new_tokens=int(new_tokens))
         truth = self.studio.samples[ref.sample_id].truth(question) if ref.sample_id else None
         yield (*working_cards(f"encoding {ref.num_frames} frames"), gr.skip(), gr.skip())
         for columns in self.studio.ask(ref, question, settings, int(new_tokens)):

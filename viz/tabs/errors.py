@@ -14,7 +14,7 @@ UNEXPECTED = "Something unexpected went wrong; the server's log says what. Your 
 
 
 def plain_errors(handler: Callable) -> Callable:
-    """Turn ValueError (videos, models, settings) and RuntimeError with our words (memory) into `gr.Error`."""
+    """Turn ValueError (videos, models, settings) and RuntimeError with our words (memory, time) into `gr.Error`."""
 
     @functools.wraps(handler)
     def call(*args, **kwargs):
@@ -35,11 +35,11 @@ def plain_errors(handler: Callable) -> Callable:
 
 def plain(error: Exception) -> gr.Error:
     """The `gr.Error` to raise for ``error``."""
-    from sttm_core.engine import OutOfMemoryError
+    from sttm_core.engine import OutOfMemoryError, TimeUpError
 
     if isinstance(error, gr.Error):
         return error
-    if isinstance(error, (ValueError, OutOfMemoryError)):
+    if isinstance(error, (ValueError, OutOfMemoryError, TimeUpError)):
         return gr.Error(_sentence(str(error)), title="Not possible", print_exception=False)
     log.exception("unexpected error", exc_info=error)
     return gr.Error(UNEXPECTED, title="Unexpected", print_exception=False)

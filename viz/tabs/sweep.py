@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import gradio as gr
 import numpy as np
 
-from sttm_core.comparison import MergeSettings
+from sttm_core.comparison import MergeSettings, first_token
 from sttm_core.engine import EncodedVideo
 from sttm_core.methods.sttm.budget import retention_surface
 from sttm_core.methods.sttm.plan import MergePlan
@@ -54,16 +54,17 @@ class Sweeper:
     def ladder(self, ref: VideoRef, question: str, new_tokens: int, *values, progress=gr.Progress()):
         """Ask once a budget, from all tokens down, after a warm-up; the table grows row by row."""
         settings, rows, first = settings_from(*values), [], None
-        self.studio.llm.question_ids(question)
+        self.studio.llm.check_prompt(question, ref.num_frames, ref.size, max_new_tokens=int(new_tokens))
         held = self.studio.hold(ref, settings)
         encoded = held.whole
         progress(0, desc="warming up")
-        self.studio.llm.answer(self.studio.llm.prefill(encoded), question, max_new_tokens=1)
+        first_token(self.studio.llm, encoded, None, question, None, self.studio.allowance())
         for step, budget in enumerate(BUDGETS):
             progress(step / len(BUDGETS), desc=f"asking at {budget:.0%}")
             plan = None if budget == 1 else replace(settings, retention=budget).plan(encoded)
-            prefix, _ = self.studio.prefix(held, settings, plan)
-            answer = self.studio.llm.answer(prefix, question, max_new_tokens=int(new_tokens))
+            allowance = self.studio.allowance()  # a question at each budget
+            prefix, _ = self.studio.prefix(held, settings, plan, allowance)
+            answer = self.studio.llm.answer(prefix, question, max_new_tokens=int(new_tokens), allowance=allowance)
             first = first or answer
             speedup = first.timings.language_model / answer.timings.language_model
             rows.append([
