@@ -6,7 +6,7 @@ A visitor's session holds a `VideoRef` and settings, never tensors; what is cost
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -128,25 +128,31 @@ class Studio:
             for _ in self.ask(ref, self.samples[sample_id].questions[0].text, self.start):
                 pass
 
-    def open(self, path: str | Path, num_frames: int, sample_id: str = "") -> VideoRef:
+    def open(self, path: str | Path, num_frames: int | Callable[[float], int], sample_id: str = "") -> VideoRef:
         """Decode the video once to see that it can be, and remember it.
+
+        Args:
+            num_frames: evenly spaced in time; may be a function of the duration in seconds, as for `VideoClip.open`.
 
         Raises:
             ValueError: (`VideoError`) in one sentence if it can't be read, or for more frames than allowed.
         """
-        if not 1 <= num_frames <= self.max_frames:
+        if not callable(num_frames) and not 1 <= num_frames <= self.max_frames:
             raise ValueError(f"The number of frames must lie between 1 and {self.max_frames}, got {num_frames}.")
         clip = VideoClip.open(path, num_frames)
+        asked = num_frames(clip.duration_s) if callable(num_frames) else num_frames
         size = tuple(map(int, clip.source_size))
         ref = VideoRef(
-            str(path), clip.name, clip.content_hash, clip.num_frames, num_frames, size, clip.duration_s, sample_id
+            str(path), clip.name, clip.content_hash, clip.num_frames, asked, size, clip.duration_s, sample_id
         )
         with self._lock:
             self._opened = (ref, clip)  # the next step wants its frames
         return ref
 
-    def open_sample(self, sample_id: str, num_frames: int | None = None) -> VideoRef:
-        """One of the shipped clips; not decoded here if its tables are precomputed.
+    def open_sample(self, sample_id: str, num_frames: int | Callable[[float], int] | None = None) -> VideoRef:
+        """One of the shipped clips, with its own number of frames unless given as for `open`.
+
+        It is not decoded here if its tables are precomputed.
 
         Raises:
             ValueError: if there is no such sample.
@@ -154,6 +160,8 @@ class Studio:
         if sample_id not in self.samples:
             raise ValueError(f"There is no sample {sample_id!r}; there are {', '.join(self.samples)}.")
         sample = self.samples[sample_id]
+        if callable(num_frames):
+            return self.open(sample.path, num_frames, sample_id)
         frames = min(sample.num_frames, self.max_frames) if num_frames is None else num_frames
         found = self.precomputed and self.precomputed.get(sample_id, file_hash(sample.path), frames)
         if not found or frames > self.max_frames:

@@ -11,6 +11,7 @@ import pytest
 from sttm_core.comparison import MergeSettings
 from sttm_core.presets import presets_for
 from tests.core.tiny import tiny
+from viz.tabs import controls
 from viz.tabs.arguments import arguments, check
 from viz.tabs.controls import (
     BUDGET,
@@ -21,6 +22,8 @@ from viz.tabs.controls import (
     preset_updates,
     settings_from,
 )
+
+LONG = SimpleNamespace(duration_s=1000.0)
 
 
 def studio(name: str, layers: int = 28, max_frames: int = 64) -> SimpleNamespace:
@@ -37,24 +40,35 @@ def studio(name: str, layers: int = 28, max_frames: int = 64) -> SimpleNamespace
     ],
 )
 def test_a_preset_sets_everything_that_was_published(model: str, name: str, expected: tuple) -> None:
-    mode, *rest = preset_updates(studio(model), name)
+    mode, *rest = preset_updates(studio(model), LONG, name)
     assert mode.value == THRESHOLDS
     assert tuple(component.value for component in rest) == expected
     assert rest[0].minimum <= expected[0] and rest[1].minimum <= expected[1]
 
 
 def test_frames_are_those_of_the_run_where_the_app_allows_them() -> None:
-    *_, frames = preset_updates(studio("LLaVA-Video-7B-Qwen2", max_frames=500), "vnbench-50")
-    assert frames.value == 180
+    page = studio("LLaVA-Video-7B-Qwen2", max_frames=500)
+    for seconds, expected in ((1000, 180), (8, 8), (8.2, 9), (0.3, 1)):
+        *_, frames = preset_updates(page, SimpleNamespace(duration_s=seconds), "vnbench-50")
+        assert frames.value == expected
+
+
+def test_fewer_frames_than_published_are_said(monkeypatch) -> None:
+    said = []
+    monkeypatch.setattr(controls.gr, "Warning", lambda sentence, title: said.append(sentence))
+    for limit in (64, 128):
+        preset_updates(studio("LLaVA-Video-7B-Qwen2", max_frames=limit), LONG, "videomme-50")
+    assert said == ["videomme-50 takes 128 frames of this video, this page at most 64."]
 
 
 def test_nothing_changes_without_a_preset() -> None:
-    assert all(update.get("__type__") == "update" and len(update) == 1 for update in preset_updates(None, NO_PRESET))
+    updates = preset_updates(None, None, NO_PRESET)
+    assert all(update.get("__type__") == "update" and len(update) == 1 for update in updates)
 
 
 def test_an_unknown_preset_is_refused_and_the_shipped_model_has_none() -> None:
     with pytest.raises(ValueError, match="there is no preset 'mmlu-50'"):
-        preset_updates(studio("LLaVA-Video-7B-Qwen2"), "mmlu-50")
+        preset_updates(studio("LLaVA-Video-7B-Qwen2"), LONG, "mmlu-50")
     assert presets_for("demo_model") == ()
 
 

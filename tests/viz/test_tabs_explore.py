@@ -8,10 +8,13 @@ import gradio as gr
 import pytest
 
 from sttm_core import thresholds_for_retention
+from sttm_core.command_line import open_video, published
 from sttm_core.video import VideoClip, VideoError, is_browser_playable
 from tests.core.video.test_stamps import make
 from tests.viz.small_studio import FRAMES, GRID, VALUES, small_studio
+from viz.samples import Sample
 from viz.tabs import explore
+from viz.tabs.controls import NO_PRESET, preset_updates
 from viz.tabs.explore import Explorer, playable
 from viz.tabs.visit import Visit, opens
 
@@ -81,8 +84,8 @@ def test_thresholds_are_sent_only_where_the_server_chose_them(studio, name, mode
     explorer, values, path = Explorer(studio), (mode, *VALUES[1:]), str(studio.samples["blocks"].path)
     ref, at_once = studio.open_sample("blocks"), {"progress": quiet}
     shown = {
-        "sample": lambda: explorer.open_sample(ref, "blocks", *values),
-        "upload": lambda: explorer.open_upload(ref, path, FRAMES, *values, **at_once),
+        "sample": lambda: explorer.open_sample(ref, "blocks", NO_PRESET, *values),
+        "upload": lambda: explorer.open_upload(ref, path, FRAMES, NO_PRESET, *values, **at_once),
         "reopen": lambda: explorer.reopen(ref, FRAMES, *values, **at_once),
         "preset": lambda: explorer.reopen_as_published(ref, FRAMES, *values, **at_once),
     }[name]()[1]
@@ -95,12 +98,48 @@ def test_thresholds_are_sent_only_where_the_server_chose_them(studio, name, mode
     assert all({"minimum", "maximum", "step"} <= set(slider) for slider in sliders_of(shown))
 
 
+VARIABLE = [40 * number if number < 30 else 1200 + 250 * (number - 30) for number in range(60)]  # milliseconds
+
+
+@pytest.mark.parametrize("ticks", [None, [125 * number for number in range(64)], VARIABLE])
+def test_a_published_setting_samples_as_in_a_shell(tmp_path, monkeypatch, ticks):
+    """On the video that is there when it is chosen, on an upload, and on a sample."""
+    path = make(tmp_path / "film.mp4", num_frames=60 if ticks is None else len(ticks), ticks=ticks)
+    sample = Sample("film", path, "Film", "", 16, (), "")
+    studio, name = small_studio(tmp_path, max_frames=64, samples={"film": sample}), "videomme-50"
+    monkeypatch.setattr(studio.llm, "name", "LLaVA-Video-7B-Qwen2")
+    shell = open_video(str(path), None, published(name, studio.llm.name))
+    explorer = Explorer(studio)
+    shown = studio.open(path, 5)
+    *_, frames = preset_updates(studio, shown, name)
+    refs = [
+        explorer.reopen_as_published(shown, frames.value, *VALUES, progress=quiet)[0],
+        explorer.open_upload(shown, str(path), 5, name, *VALUES, progress=quiet)[0],
+        explorer.open_sample(shown, "film", name, *VALUES)[0],
+    ]
+    for ref in refs:
+        assert ref.num_frames == shell.num_frames > 1
+        assert studio.clip(ref).frame_indices.tolist() == shell.frame_indices.tolist()
+        assert studio.encoded(ref, studio.start).clip.frame_indices.tolist() == shell.frame_indices.tolist()
+
+
+def test_frames_decoded_again_are_those_of_the_first_time(tmp_path):
+    """Of a screen recording, fewer frames are taken than were asked for; so many fewer would be others."""
+    path = make(tmp_path / "film.mp4", num_frames=60, ticks=VARIABLE)
+    studio = small_studio(tmp_path, max_frames=64)
+    ref, other = studio.open(path, 40), studio.open_sample("blocks")
+    expected = VideoClip.open(path, 40).frame_indices.tolist()
+    assert ref.num_frames == len(expected) < ref.asked == 40 and studio.clip(other).num_frames == FRAMES
+    assert studio.clip(ref).frame_indices.tolist() == expected
+
+
 @pytest.mark.parametrize("warning", [None, "320 video tokens need about 3.0 GB; use fewer frames, or merge more."])
 def test_a_video_that_will_not_fit_is_said_first(studio, warnings, monkeypatch, warning):
     asked = []
     estimate = lambda *args, **options: asked.append((args, options)) or SimpleNamespace(warning=warning)  # noqa: E731
     monkeypatch.setattr(studio.llm, "estimate", estimate)
-    ref, _ = Explorer(studio).open_upload(None, str(studio.samples["blocks"].path), 4, *VALUES, progress=quiet)
+    path = str(studio.samples["blocks"].path)
+    ref, _ = Explorer(studio).open_upload(None, path, 4, NO_PRESET, *VALUES, progress=quiet)
     assert asked == [((4, (64, 64)), {"merge_layer": 2})]
     assert warnings == ([warning] if warning else []) and ref.num_frames == 4 and ref.sample_id == ""
 
@@ -108,7 +147,7 @@ def test_a_video_that_will_not_fit_is_said_first(studio, warnings, monkeypatch, 
 def test_a_broken_upload_is_one_sentence(studio, tmp_path):
     (tmp_path / "film.mp4").write_text("just words")
     with pytest.raises(VideoError, match="^film.mp4 is not a video that can be read: "):
-        Explorer(studio).open_upload(None, str(tmp_path / "film.mp4"), 4, *VALUES, progress=quiet)
+        Explorer(studio).open_upload(None, str(tmp_path / "film.mp4"), 4, NO_PRESET, *VALUES, progress=quiet)
 
 
 @pytest.mark.parametrize("name, codec", [("a.mp4", "libx264"), ("a.avi", "mpeg4")])

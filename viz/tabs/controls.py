@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import gradio as gr
@@ -14,7 +15,7 @@ from sttm_core.presets import preset as published_preset
 from sttm_core.presets import presets_for
 
 from ..glossary import glossary_html
-from ..studio import Studio
+from ..studio import Studio, VideoRef
 
 THRESHOLDS, BUDGET = "thresholds", "budget"
 MODEL_DEFAULT = "model's own"
@@ -63,14 +64,29 @@ def settings_from(mode, tau_s, tau_t, budget, prefer, rules, position_rule, merg
     )
 
 
-def preset_updates(studio: Studio, name: str) -> tuple:
+def preset_frames(studio: Studio, name: str) -> Callable[[float], int]:
+    """How many frames a published setting takes of a video of so many seconds, as in a shell; at most the app's."""
+    found = published_preset(name, studio.llm.name)
+    return lambda duration_s: min(found.sampling(duration_s), studio.max_frames)
+
+
+def warn_of_fewer_frames(studio: Studio, name: str, ref: VideoRef) -> None:
+    """Say so where the app takes fewer frames of a video than the published setting, if one is chosen."""
+    wanted = 0 if name == NO_PRESET else published_preset(name, studio.llm.name).sampling(ref.duration_s)
+    if wanted > studio.max_frames:
+        most = f"this page at most {studio.max_frames}"
+        gr.Warning(f"{name} takes {wanted} frames of this video, {most}.", title="Frames")
+
+
+def preset_updates(studio: Studio, ref: VideoRef, name: str) -> tuple:
     """Updates of mode, both thresholds, rules, positions, layer and frames for a published setting.
 
-    The range of the threshold sliders is widened to hold it; frames are those of the published run, at most the app's.
+    The range of the threshold sliders is widened to hold it; frames are those that it takes of the video shown.
     """
     if name == NO_PRESET:
         return (gr.skip(),) * 7
     found, layers = published_preset(name, studio.llm.name), studio.llm.merge_layers
+    warn_of_fewer_frames(studio, name, ref)
     return (
         gr.Radio(value=THRESHOLDS),
         gr.Slider(value=found.tau_spatial, minimum=min(0.5, found.tau_spatial)),
@@ -78,7 +94,7 @@ def preset_updates(studio: Studio, name: str) -> tuple:
         gr.Radio(value=found.rules),
         gr.Radio(value=found.position_rule),
         gr.Slider(value=min(max(found.merge_layer, layers[0]), layers[-1])),
-        gr.Slider(value=min(found.max_frames, studio.max_frames)),
+        gr.Slider(value=preset_frames(studio, name)(ref.duration_s)),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -10,13 +11,24 @@ import gradio as gr
 
 from sttm_core.comparison import MergeSettings
 from sttm_core.methods.sttm.budget import thresholds_for_retention
+from sttm_core.presets import presets_for
 from sttm_core.video import is_browser_playable, write_preview
 
 from ..inspector import InspectorData
 from ..inspector.component import SLIDERS_JS, as_update, component
 from ..precomputed import ROUTE
 from ..studio import Studio, VideoRef
-from .controls import BUDGET, MODEL_DEFAULT, THRESHOLDS, Controls, preset_updates, settings_from
+from .controls import (
+    BUDGET,
+    MODEL_DEFAULT,
+    NO_PRESET,
+    THRESHOLDS,
+    Controls,
+    preset_frames,
+    preset_updates,
+    settings_from,
+    warn_of_fewer_frames,
+)
 from .errors import plain_errors
 from .link import ARRIVED_JS, Link
 from .visit import Visit, of_video, opens
@@ -95,7 +107,7 @@ class Explorer:
         by_budget = link.settings.retention is not None
         return ref, (
             *updates(self.showing(ref, link.settings, link.frame), interactive=not by_budget),
-            gr.Dropdown(value=link.sample), gr.Slider(value=ref.num_frames),
+            gr.Dropdown(value=link.sample), gr.Slider(value=ref.asked),
             gr.Radio(value=BUDGET if by_budget else THRESHOLDS),
             gr.Slider(value=round(100 * (link.settings.retention or 0.3)), visible=by_budget),
             gr.Radio(value=link.settings.prefer, visible=by_budget),
@@ -104,18 +116,27 @@ class Explorer:
             gr.Textbox(value=link.question) if link.question else gr.skip(),
         )  # fmt: skip
 
-    def open_sample(self, shown: VideoRef, sample_id: str, *values) -> tuple:
-        """Another sample, at its own number of frames."""
-        ref = self.studio.open_sample(sample_id)
-        return ref, (*self.shown_updates(ref, settings_from(*values)), gr.Slider(value=ref.num_frames), gr.skip())
+    def open_sample(self, shown: VideoRef, sample_id: str, preset: str, *values) -> tuple:
+        """Another sample, at its own number of frames, or at what the chosen published setting takes of it."""
+        ref = self.studio.open_sample(sample_id, self._frames(preset, None))
+        warn_of_fewer_frames(self.studio, preset, ref)
+        return ref, (*self.shown_updates(ref, settings_from(*values)), gr.Slider(value=ref.asked), gr.skip())
 
-    def open_upload(self, shown: VideoRef, path: str, frames: int, *values, progress=gr.Progress()) -> tuple:
-        """A visitor's own file."""
+    def open_upload(
+        self, shown: VideoRef, path: str, frames: int, preset: str, *values, progress=gr.Progress()
+    ) -> tuple:
+        """A visitor's own file, with the frames that the panel says or the chosen published setting takes of it."""
         progress(0.1, desc="decoding")
-        ref, settings = self.studio.open(path, int(frames)), settings_from(*values)
+        ref, settings = self.studio.open(path, self._frames(preset, int(frames))), settings_from(*values)
+        warn_of_fewer_frames(self.studio, preset, ref)
         self.warn(ref, settings)
-        progress(0.4, desc=f"encoding {frames} frames")
-        return ref, (*self.shown_updates(ref, settings), gr.skip(), gr.Dropdown(value=None))
+        progress(0.4, desc=f"encoding {ref.num_frames} frames")
+        count = gr.skip() if preset == NO_PRESET else gr.Slider(value=ref.asked)
+        return ref, (*self.shown_updates(ref, settings), count, gr.Dropdown(value=None))
+
+    def _frames(self, preset: str, frames: int | None) -> int | Callable[[float], int] | None:
+        """What to open a video with: ``frames``, unless a published setting is chosen."""
+        return frames if preset == NO_PRESET else preset_frames(self.studio, preset)
 
     def warn(self, ref: VideoRef, settings: MergeSettings) -> None:
         """Say before anything runs if the unmerged video won't fit into memory."""
@@ -247,17 +268,17 @@ def wire_explore(
     )
     arrived.then(js=f"() => {{ {ARRIVED_JS}; {VIEW}?.message(''); }}", **BROWSER_ONLY)
     loading = {"show_progress_on": e.view, **OPENING}
-    reopening = [e.visit, c.frames, *c.settings]
-    c.sample.input(plain_errors(opens(explorer.open_sample)), [e.visit, c.sample, *c.settings], both, **loading)
-    c.upload.upload(
-        plain_errors(opens(explorer.open_upload)), [e.visit, c.upload, c.frames, *c.settings], both, **loading
-    )
+    reopening, own = [e.visit, c.frames, *c.settings], [c.preset, *c.settings]
+    c.sample.input(plain_errors(opens(explorer.open_sample)), [e.visit, c.sample, *own], both, **loading)
+    c.upload.upload(plain_errors(opens(explorer.open_upload)), [e.visit, c.upload, c.frames, *own], both, **loading)
     gr.on([c.frames.release, c.merge_layer.release], plain_errors(opens(explorer.reopen)), reopening, both, **loading)
     chosen = c.preset.input(
-        plain_errors(partial(preset_updates, studio)), c.preset,
+        plain_errors(of_video(partial(preset_updates, studio))), [e.visit, c.preset],
         [c.mode, *taus, c.rules, c.position_rule, c.merge_layer, c.frames], **INSTANT,
     )  # fmt: skip
     chosen.then(plain_errors(opens(explorer.reopen_as_published)), reopening, both, **loading)
+    if presets_for(studio.llm.name):  # who then chooses a number of frames has left the published sampling
+        c.frames.release(outputs=c.preset, js=f"() => {NO_PRESET!r}", **BROWSER_ONLY)
     for slider, name in ((c.tau_s, "tauSpatial"), (c.tau_t, "tauTemporal")):
         slider.input(inputs=slider, js=_set_js(name), **BROWSER_ONLY)
     c.rules.input(inputs=c.rules, js=_set_js("rules"), **BROWSER_ONLY)
