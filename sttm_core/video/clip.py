@@ -61,18 +61,20 @@ class VideoClip:
         fps: float | None = None,
         max_frames: int | None = None,
         max_side: int | None = None,
+        indices: Sequence[int] | None = None,
     ) -> VideoClip:
         """Decode `num_frames` frames of a file, evenly spaced in time (see `even_frames`); all of them if it has fewer.
 
         `num_frames` may be a function that is told the duration in seconds, such as `Preset.sampling`.
 
         `fps` takes one frame every 1/fps seconds instead, and at most `max_frames` (1024 unless given): where there
-        would be more, that many evenly spaced ones. `max_side` shrinks frames so that no side exceeds it.
+        would be more, that many evenly spaced ones. `indices` takes exactly these frames, whatever else is given: the
+        `frame_indices` of an earlier clip give its frames again. `max_side` shrinks frames so that no side exceeds it.
 
         Raises ValueError for arguments out of range before the file is read, VideoError for a file that is missing,
         no video, damaged, or would take more than 2 GiB of frames.
         """
-        choose = _sampler(num_frames, fps, max_frames)
+        choose = _sampler(num_frames, fps, max_frames) if indices is None else _exactly(indices)
         if max_side is not None:
             _check_count("max_side", max_side, 1, 65536)
         path = check_file(path)
@@ -85,6 +87,8 @@ class VideoClip:
         except OSError as error:
             raise VideoError(f"{path.name} could not be read to its end: copy or upload it again.") from error
         num_source_frames = len(decoded.times)
+        if indices is not None and len(decoded.indices) < len(indices):
+            raise VideoError(f"{path.name} has {num_source_frames} frames: frame {max(indices)} is not one of them.")
         duration_s = info.duration_of(decoded.times)
         return cls(
             frames=decoded.frames,
@@ -247,6 +251,17 @@ def _sampler(num_frames: int | Callable[[float], int], fps: float | None, max_fr
         return indices if len(indices) <= limit else even_frames(times, limit)
 
     return choose
+
+
+def _exactly(indices: Sequence[int]) -> Choose:
+    """Those frames that there are. Raises ValueError for numbers that do not ascend from 0."""
+    wanted = np.asarray(indices)
+    if wanted.ndim != 1 or wanted.dtype.kind not in "iu" or not 0 < len(wanted) <= MAX_FRAMES:
+        raise ValueError(f"indices is {indices!r}: give 1 to {MAX_FRAMES} frame numbers.")
+    if wanted[0] < 0 or (np.diff(wanted) <= 0).any():
+        raise ValueError("indices do not ascend from 0: give each frame's number once, in order.")
+    wanted = wanted.astype(np.int64)
+    return lambda times, duration_s: wanted[wanted < max(1, len(times))]
 
 
 def _count(num_frames: int | Callable[[float], int], duration_s: float) -> int:

@@ -228,6 +228,24 @@ def test_the_number_of_frames_may_depend_on_the_duration(mp4, request, by):
     assert told == [pytest.approx(2.4)] * len(told)
 
 
+@pytest.mark.parametrize("by", ["decord", "pyav"])
+def test_the_frames_of_a_clip_can_be_had_again_by_number(mp4, request, by):
+    if by == "pyav":
+        request.getfixturevalue("no_decord")
+    first = VideoClip.open(mp4, fps=7)
+    again = VideoClip.open(mp4, indices=first.frame_indices.tolist())
+    assert np.array_equal(again.frames, first.frames) and np.array_equal(again.times, first.times)
+    assert stamps_of(VideoClip.open(mp4, indices=[3, 4, 59])) == [3, 4, 59]
+    with pytest.raises(VideoError, match=r"^plain\.mp4 has 60 frames: frame 60 is not one of them\.$"):
+        VideoClip.open(mp4, indices=[0, 60])
+
+
+@pytest.mark.parametrize("indices", [[], [[0]], [0.5], ["0"], [-1, 2], [1, 1], [2, 1], list(range(1025))])
+def test_numbers_of_frames_that_make_no_clip(indices):
+    with pytest.raises(ValueError, match="^indices .*: give "):
+        VideoClip.open("there_is_no_such_file.mp4", indices=indices)
+
+
 @pytest.mark.parametrize("total, wanted", [(1, 1), (1, 9), (5, 5), (6, 5), (249, 16), (18000, 128), (1025, 1024)])
 def test_uniform_indices_are_distinct_and_reach_both_ends(total, wanted):
     indices = uniform_indices(total, wanted)

@@ -1,0 +1,3 @@
+"""This package's version; pyproject.toml reads it from here."""
+
+VERSION = "0.1.0"
