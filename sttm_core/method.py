@@ -330,8 +330,16 @@ def sum_members(patches: torch.Tensor, token: torch.Tensor, weights: torch.Tenso
     pooled = torch.zeros(num_tokens, patches.shape[1], device=patches.device, dtype=wide)
     for rows, to, weight in zip(*(x.split(POOL_ROWS) for x in (patches, token, weights)), strict=True):
         inside = to >= 0
-        pooled.index_add_(0, to[inside], rows[inside].to(wide) * weight[inside, None])
+        add_rows(pooled, to[inside], rows[inside].to(wide) * weight[inside, None])
     return pooled
+
+
+def add_rows(sums: torch.Tensor, index: torch.Tensor, rows: torch.Tensor) -> None:
+    """Add ``rows [R, C]`` to ``sums[index]``, in an order that is the same every time."""
+    if sums.is_cuda:
+        sums.index_put_((index,), rows, accumulate=True)  # sorts first; index_add_ adds in the order of its threads
+    else:
+        sums.index_add_(0, index, rows)
 
 
 def count_values(values: torch.Tensor, size: int) -> torch.Tensor:

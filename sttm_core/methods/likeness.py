@@ -31,7 +31,7 @@ def squared_norms(tokens: torch.Tensor) -> torch.Tensor:
         ValueError: for a wrong rank, dtype or size, or squared norms that are not finite.
     """
     frames = check_tokens(tokens).flatten(1, 2)  # [T, H*W, C]
-    squares = torch.cat([block.square().sum(dim=-1) for block in in_blocks(frames)])
+    squares = torch.cat([torch.linalg.vecdot(block, block) for block in in_blocks(frames)])
     check_finite(squares, tokens)
     return squares
 
@@ -48,7 +48,7 @@ def frame_cosines(tokens: torch.Tensor, pairs: Sequence[tuple[int, int]]) -> tor
     lengths, frames = squared_norms(tokens).sqrt(), tokens.flatten(1, 2)  # [T, H*W], [T, H*W, C]
     index = torch.tensor(pairs, dtype=torch.int64, device=tokens.device).view(-1, 2)
     dots = [
-        (frames[block[:, 0]].float() * frames[block[:, 1]].float()).sum(dim=-1)
+        torch.linalg.vecdot(frames[block[:, 0]].float(), frames[block[:, 1]].float())
         for block in index.split(rows_per_block(frames))
     ]
     scale = lengths[index[:, 0]] * lengths[index[:, 1]]  # [P, H*W]

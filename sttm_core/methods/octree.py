@@ -177,10 +177,11 @@ def level_minima(features: torch.Tensor, levels: int) -> list[torch.Tensor]:
     """Lowest cosine of each node with its children, a tensor a level above ``features [U, F, H, W, C]``; float32."""
     minima = []
     for _ in range(levels - 1):
-        parents = halve(features, lambda first, second: (first + second) / 2)
-        own = spread(parents, tuple(features.shape[1:4]))
-        scale = own.norm(dim=-1) * features.norm(dim=-1)
-        cosines = torch.where(scale > 0, (own * features).sum(dim=-1) / scale, 0.0).clamp_(-1, 1)
+        finer = tuple(features.shape[1:4])
+        parents = halve(features, lambda first, second: (first + second).div_(2))
+        scale = features.norm(dim=-1) * spread(parents.norm(dim=-1), finer)
+        dots = torch.linalg.vecdot(features, spread(parents, finer))
+        cosines = torch.where(scale > 0, dots / scale, 0.0).clamp_(-1, 1)
         children = halve(torch.ones_like(cosines), torch.add)
         minima.append(torch.where(children == 1, 1.0, halve(cosines, torch.minimum)))
         features = parents

@@ -273,6 +273,15 @@ def test_on_a_gpu_as_on_a_cpu(name: str, knobs: dict) -> None:
 
 @pytest.mark.gpu
 @every_variant
+def test_a_gpu_repeats_itself_to_the_last_bit(name: str, knobs: dict) -> None:
+    tokens = torch.randn(16, 14, 14, 512, device="cuda", generator=torch.Generator("cuda").manual_seed(0))
+    first, again = (make_method(name, retention=0.15, **knobs).plan(tokens).apply(tokens) for _ in range(2))
+    assert_equal(first.plan, again.plan)
+    assert first.tokens.equal(again.tokens)
+
+
+@pytest.mark.gpu
+@every_variant
 def test_at_most_a_gibibyte_beside_the_input_on_a_gpu(name: str, knobs: dict) -> None:
     tokens = torch.randn(128, 14, 14, 3584, device="cuda", dtype=torch.bfloat16)
     torch.cuda.synchronize()
