@@ -37,9 +37,9 @@ from torch.profiler import ProfilerActivity, profile
 
 from benchmarks.shapes import SHAPES, random_model, shape_of
 from sttm_core.advice import SHIPPED_MODEL
-from sttm_core.comparison import MergeSettings
 from sttm_core.engine import Answer, VideoLLM
 from sttm_core.methods.sttm.plan import MergePlan
+from sttm_core.settings import RunSettings
 from sttm_core.timing import Timings, peak_memory
 from sttm_core.video import VideoClip
 
@@ -137,9 +137,9 @@ def bench(llm: VideoLLM, clip: VideoClip, retentions: Sequence[float], runs: int
 
 def plans_of(llm: VideoLLM, clip: VideoClip, retentions: Sequence[float]) -> dict[float, MergePlan | None]:
     """A plan for each share of tokens; None for all tokens, which come first."""
-    wanted = [MergeSettings(retention=share) for share in sorted({1.0, *retentions}, reverse=True)]
+    wanted = [RunSettings.of(retention=share) for share in sorted({1.0, *retentions}, reverse=True)]
     encoded = llm.encode(clip)
-    return {of.retention: None if of.retention == 1 else of.plan(encoded) for of in wanted}
+    return {of.retention: None if of.retention == 1 else encoded.plan(of) for of in wanted}
 
 
 def timed(llm: VideoLLM, clip: VideoClip, plan: MergePlan | None) -> Run:

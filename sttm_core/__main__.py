@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from .comparison import Comparison
     from .engine import Answer
     from .estimate import Estimate
+    from .method import Plan
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -134,11 +135,12 @@ def show(result: Comparison, console: Console) -> None:
     console.print(
         f"[bold]{plan.retention:.1%} kept[/bold]: {plan.num_tokens} of {plan.num_patches} video tokens", end=""
     )
-    console.print(f", {plan.num_chains} chains, longest {plan.longest_chain} of {plan.num_frames} steps")
-    rules = {"paper": "paper rules", "as_released": "rules as released"}[plan.rules]
-    console.print(
-        f"τ_S {plan.tau_spatial:.4g}, τ_T {plan.tau_temporal:.4g}, {rules}; model {escape(result.model)}", style="dim"
-    )
+    from .comparison import knobs_used
+
+    console.print(words_about(plan))
+    knobs = ", ".join(f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}"
+                      for name, value in knobs_used(plan.method).items())  # fmt: skip
+    console.print(f"{plan.method.title}: {knobs}; model {escape(result.model)}", style="dim")
     columns = [column for column in (result.baseline, result.merged) if column is not None]
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("")
@@ -151,6 +153,13 @@ def show(result: Comparison, console: Console) -> None:
     if result.speedup is not None:
         same = "the same answer" if result.same_answer else "another answer"
         console.print(f"TTFT {result.speedup:.2f} times as fast, {same}")
+
+
+def words_about(plan: Plan) -> str:
+    """What became of the other tokens, in a few words."""
+    if chains := plan.details.get("chains"):
+        return f", {chains['count']} chains, longest {chains['longest']} of {plan.num_frames} steps"
+    return f", {plan.num_dropped} patches dropped" if plan.num_dropped else ""
 
 
 def rows(columns: list[Answer], runs: int) -> list[list[str]]:

@@ -17,14 +17,15 @@ from rich.console import Console
 from .advice import SHIPPED_MODEL, advice_for
 
 if TYPE_CHECKING:  # torch and transformers take seconds to import: --help and bad options answer without them
-    from .comparison import MergeSettings
     from .engine import VideoLLM
     from .presets import Preset as PublishedPreset
+    from .settings import RunSettings
     from .video import VideoClip
 
 BAD_INPUT = 2
 INTERRUPTED = 130
 DEFAULT_FRAMES = 16
+STTM = "sttm"
 MERGING, MODEL = "What is merged", "Model"
 
 # typer's click, under whatever name it brings it along
@@ -38,8 +39,8 @@ NumFrames = Annotated[
 DEFAULT_MODEL = str(SHIPPED_MODEL)
 
 
-def _merging(help: str, **shown) -> typer.models.OptionInfo:
-    return typer.Option(help=help, rich_help_panel=MERGING, **shown)
+def _merging(help: str, *flags: str, **shown) -> typer.models.OptionInfo:
+    return typer.Option(*flags, help=help, rich_help_panel=MERGING, **shown)
 
 
 def _loading(*flags: str, help: str | None = None, **shown) -> typer.models.OptionInfo:
@@ -48,8 +49,12 @@ def _loading(*flags: str, help: str | None = None, **shown) -> typer.models.Opti
 
 @dataclass(frozen=True)
 class Merging:
-    """Options that say what is merged; None where they were not given."""
+    """Options that say what is left of the tokens; None where they were not given."""
 
+    method: Annotated[
+        str | None,
+        _merging("How tokens are reduced; `python -m sttm_core methods` lists the names.", show_default=STTM),
+    ] = None
     tau_spatial: Annotated[
         float | None, _merging("Spatial threshold τ_S.", show_default="the model's advice, or 0.85")
     ] = None
@@ -57,7 +62,13 @@ class Merging:
         float | None,
         _merging("Temporal threshold τ_T; 0 or less links no frames.", show_default="the model's advice, or 0.65"),
     ] = None
-    retention: Annotated[float | None, _merging("Budget, above 0 up to 1: finds both thresholds instead.")] = None
+    retention: Annotated[
+        float | None, _merging("Budget, above 0 up to 1: the method finds its knobs, STTM both thresholds.")
+    ] = None
+    budget: Annotated[
+        Literal["kept", "layer_average", "kv_bytes"] | None,
+        _merging("What the budget is a share of.", show_default="kept"),
+    ] = None
     preset: Annotated[
         str | None,
         _merging("Published settings by benchmark and budget, such as videomme-50; options given beside it win."),
@@ -70,10 +81,16 @@ class Merging:
         int | None,
         _merging("Decoder layer before which tokens are merged.", show_default="the preset's, or the model's"),
     ] = None
-    root_level: Annotated[int, _merging("How many of the coarsest quadtree grids are not used.", min=0)] = 1
+    root_level: Annotated[
+        int | None, _merging("How many of the coarsest quadtree grids are not used.", show_default="1", min=0)
+    ] = None
     prefer: Annotated[
         Literal["balanced", "spatial", "temporal"] | None,
         _merging("Which threshold a budget lets fall first.", show_default="the model's advice, or balanced"),
+    ] = None
+    knobs: Annotated[
+        list[str] | None,
+        _merging("A knob of the method, such as ratio=0.7; may be repeated.", "--knob", show_default=False),
     ] = None
 
 
@@ -131,36 +148,38 @@ def grouped(command: Callable) -> Callable:
     return with_groups
 
 
-def merge_settings(
-    model: str,
-    tau_spatial: float | None,
-    tau_temporal: float | None,
-    retention: float | None,
-    preset: PublishedPreset | None = None,
-    **rest,
-) -> MergeSettings:
+def run_settings(model: str, preset: PublishedPreset | None = None, **given) -> RunSettings:
     """Settings from options; what was not given (None) comes from the preset, or else from the model's advice.
 
     Raises:
-        ValueError: for a value out of range, or a budget beside thresholds.
+        ValueError: for a value out of range, a knob that the method does not have, or a budget beside thresholds.
     """
-    from .comparison import MergeSettings
+    from .settings import RunSettings
 
-    if retention is not None and (tau_spatial is not None or tau_temporal is not None):
+    given = {name: value for name, value in given.items() if value is not None}
+    given |= dict(map(_knob, given.pop("knobs", ())))
+    if "retention" in given and ("tau_spatial" in given or "tau_temporal" in given):
         raise ValueError("A budget finds both thresholds by itself; give --retention or thresholds, not both.")
+    if given.get("method", STTM) != STTM:
+        if preset is not None:
+            raise ValueError(f"Published presets are thresholds of STTM; leave --preset out for {given['method']}.")
+        return RunSettings.of(**given)
     own = advice_for(model)
-    advice = preset or own
+    advised = {"prefer": own.prefer} | {name: getattr(preset or own, name) for name in ("tau_spatial", "tau_temporal")}
     if preset is not None:
-        published = {name: getattr(preset, name) for name in ("rules", "merge_layer", "position_rule")}
-        rest |= {name: value for name, value in published.items() if name in rest and rest[name] is None}
-    rest["rules"] = rest.get("rules") or "paper"
-    rest["prefer"] = rest.get("prefer") or own.prefer
-    return MergeSettings(
-        tau_spatial=advice.tau_spatial if tau_spatial is None else tau_spatial,
-        tau_temporal=advice.tau_temporal if tau_temporal is None else tau_temporal,
-        retention=retention,
-        **rest,
-    )
+        advised |= {name: getattr(preset, name) for name in ("rules", "merge_layer", "position_rule")}
+    return RunSettings.of(**(advised | given))
+
+
+def _knob(text: str) -> tuple[str, float | int | str]:
+    """``"ratio=0.7"`` as a name and a value."""
+    name, equals, value = (part.strip() for part in text.partition("="))
+    if not (name and equals and value):
+        raise ValueError(f"--knob wants NAME=VALUE, such as ratio=0.7, got {text!r}.")
+    for kind in (int, float):
+        with contextlib.suppress(ValueError):
+            return name, kind(value)
+    return name, value
 
 
 def published(name: str | None, model: str) -> PublishedPreset | None:
@@ -229,7 +248,7 @@ def load_model(given: Loading, rope_factor: float | None = None) -> VideoLLM:
 
 def prepare(
     progress: Progress, video: str, num_frames: int | None, merging: Merging, loading: Loading, **rest
-) -> tuple[VideoClip, VideoLLM, MergeSettings]:
+) -> tuple[VideoClip, VideoLLM, RunSettings]:
     """Everything that both command lines do before they part: settings checked, video read, model loaded.
 
     Args:
@@ -240,7 +259,7 @@ def prepare(
     """
     merge = asdict(merging) | rest
     found = published(merge.pop("preset"), loading.model)
-    settings = merge_settings(loading.model, preset=found, **merge)
+    settings = run_settings(loading.model, found, **merge)
     memory_limits(loading.max_memory)  # refused before the video is read
     from .comparison import settings_used
 
@@ -248,8 +267,9 @@ def prepare(
     clip = open_video(video, num_frames, found)
     progress.checking("loading the model")
     llm = load_model(loading, found.rope_factor if found else None)
-    llm.family.check_merge_layer(llm.model, settings_used(llm, settings).merge_layer)
-    return clip, llm, settings
+    used = settings_used(llm, settings)
+    llm.family.check_merge_layer(llm.model, used.merge_layer)
+    return clip, llm, used
 
 
 class Progress:

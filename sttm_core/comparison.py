@@ -2,69 +2,19 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 
-from .engine import Answer, EncodedVideo, Prefix, VideoLLM
+from .budgets import KEPT, KV_BYTES, LAYER_AVERAGE
+from .engine import Answer, EncodedVideo, VideoLLM
 from .limits import Allowance
-from .methods.sttm.budget import EXPONENTS, thresholds_for_retention
-from .methods.sttm.plan import RULES, MergePlan
-from .positions import POSITION_RULES
+from .method import Method, Plan
+from .settings import RunSettings
 from .timing import Timings
 from .video import VideoClip
 
-MAX_TAU = 2.0  # cosines end at 1; anything above merges nothing
-
-
-@dataclass(frozen=True)
-class MergeSettings:
-    """Everything that decides what is merged.
-
-    Attributes:
-        tau_spatial, tau_temporal: thresholds, used where ``retention`` is None.
-        retention: budget; the thresholds are then found for it.
-        rules: ``"paper"`` or ``"as_released"``.
-        merge_layer: decoder layer before which tokens are merged; None for the model's default.
-        position_rule: None for the family's default.
-        root_level: coarsest quadtree grids that are not used.
-        prefer: which threshold a budget lets fall first: ``"balanced"``, ``"spatial"`` or ``"temporal"``.
-
-    Raises:
-        ValueError: for a value out of range, in one sentence.
-    """
-
-    tau_spatial: float = 0.85
-    tau_temporal: float = 0.65
-    retention: float | None = None
-    rules: str = "paper"
-    merge_layer: int | None = None
-    position_rule: str | None = None
-    root_level: int = 1
-    prefer: str = "balanced"
-
-    def __post_init__(self) -> None:
-        for name, symbol in (("tau_spatial", "spatial threshold τ_S"), ("tau_temporal", "temporal threshold τ_T")):
-            value = getattr(self, name)
-            if not math.isfinite(value) or not -1.0 <= value <= MAX_TAU:
-                raise ValueError(f"The {symbol} must lie between -1 and {MAX_TAU:g}, got {value:g}.")
-        if self.retention is not None and not 0 < self.retention <= 1:
-            raise ValueError(f"The budget must lie above 0% and at most 100%, got {self.retention:.0%}.")
-        if self.rules not in RULES:
-            raise ValueError(f"The rules must be one of {', '.join(RULES)}, got {self.rules!r}.")
-        if self.position_rule is not None and self.position_rule not in POSITION_RULES:
-            known = ", ".join(POSITION_RULES)
-            raise ValueError(f"The position rule must be one of {known}, got {self.position_rule!r}.")
-        if self.prefer not in EXPONENTS:
-            raise ValueError(f"A budget may prefer {', '.join(EXPONENTS)}, got {self.prefer!r}.")
-
-    def plan(self, encoded: EncodedVideo) -> MergePlan:
-        """The plan for a video: by thresholds, or by the budget where one is set."""
-        tau_s, tau_t = self.tau_spatial, self.tau_temporal
-        if self.retention is not None:
-            found = thresholds_for_retention(encoded.tables, self.retention, prefer=self.prefer, rules=self.rules)
-            tau_s, tau_t = found.tau_spatial, found.tau_temporal
-        return encoded.tables.plan(tau_s, tau_t, self.rules)
+ROUNDING = 1e-9
+BUDGET_WORDS = {KEPT: "of the tokens", LAYER_AVERAGE: "of the tokens over all layers", KV_BYTES: "of the KV bytes"}
 
 
 @dataclass(frozen=True)
@@ -78,8 +28,8 @@ class Comparison:
     num_frames: int
     model: str
     question: str
-    settings: MergeSettings
-    plan: MergePlan
+    settings: RunSettings
+    plan: Plan
     baseline: Answer | None
     merged: Answer
     runs: int = 1
@@ -95,41 +45,60 @@ class Comparison:
 
     @property
     def budget_missed(self) -> str:
-        """One sentence if the budget lies below what this video can be merged to, else empty."""
-        wanted = self.settings.retention
-        if wanted is None or self.plan.retention <= wanted:
-            return ""
-        return f"The budget of {wanted:.1%} can't be reached: this video can't go below {self.plan.retention:.1%}."
+        """One sentence if the budget lies below what the method can reach on this video, else empty."""
+        return budget_missed(self.settings, self.merged.shares)
 
     def as_dict(self) -> dict:
         """JSON-ready, with the keys that `python -m sttm_core ask --json` promises."""
-        plan, settings = self.plan, {"num_frames": self.num_frames} | asdict(self.settings)
-        settings |= {"tau_spatial": plan.tau_spatial, "tau_temporal": plan.tau_temporal}
+        plan = self.plan
         return {
             "video": self.video,
             "model": self.model,
             "question": self.question,
-            "settings": settings,
+            "settings": {"num_frames": self.num_frames} | self.settings.as_dict() | knobs_used(plan.method),
             "retention": plan.retention,
             "tokens": {"all": plan.num_patches, "kept": plan.num_tokens},
-            "chains": {"count": plan.num_chains, "longest": plan.longest_chain},
+            "patches_dropped": plan.num_dropped,
+            **plan.details,
             "budget_missed": self.budget_missed,
             "runs": self.runs,
             "same_answer": self.same_answer,
             "ttft_ratio": self.speedup,
             "baseline": answer_dict(self.baseline) if self.baseline else None,
-            "merged": answer_dict(self.merged),
+            "merged": answer_dict(self.merged) | {"method": self.settings.name},
         }
 
 
+def budget_missed(settings: RunSettings, shares: Mapping[str, float]) -> str:
+    """One sentence if a run with these ``shares`` (`Prefix.shares`) kept more than its budget, else empty."""
+    wanted, reached = settings.retention, shares[settings.budget]
+    if wanted is None or reached <= wanted + ROUNDING:
+        return ""
+    return (
+        f"The budget of {wanted:.1%} can't be reached: {settings.method.title} can't go below "
+        f"{reached:.1%} {BUDGET_WORDS[settings.budget]} on this video."
+    )
+
+
+def knobs_used(method: Method) -> dict:
+    """The knobs that a plan was made with: a budget finds its own."""
+    return {name: value for name, value in asdict(method).items() if name != "retention"}
+
+
 def answer_dict(answer: Answer) -> dict:
-    """JSON-ready: what `Answer` holds; ``stopped`` says why it was cut off, or is empty."""
+    """JSON-ready: what `Answer` holds; ``stopped`` says why it was cut off, or is empty.
+
+    ``kept`` and ``layer_average`` are shares of all video tokens; ``kv_bytes`` counts prefix and question.
+    """
     return {
         "text": answer.text,
         "ttft_s": answer.ttft,
         "timings_s": answer.timings.as_dict(),
         "prompt_tokens": answer.prompt_tokens,
         "new_tokens": answer.new_tokens,
+        "kept": answer.shares[KEPT],
+        "layer_average": answer.shares[LAYER_AVERAGE],
+        "kv_share": answer.shares[KV_BYTES],
         "kv_bytes": answer.kv_bytes,
         "peak_bytes": answer.peak_bytes,
         "stopped": answer.stopped,
@@ -140,7 +109,7 @@ def compare(
     llm: VideoLLM,
     clip: VideoClip,
     question: str,
-    settings: MergeSettings,
+    settings: RunSettings,
     *,
     baseline: bool = True,
     runs: int = 3,
@@ -170,53 +139,51 @@ def compare(
     frames = clip.num_frames if all_take_positions else 0
     llm.check_prompt(question, frames, clip.source_size, max_new_tokens=max_new_tokens)  # before any work is done
     progress(f"encoding {clip.num_frames} frames")
-    encoded = llm.encode(clip, merge_layer=settings.merge_layer, root_level=settings.root_level)
-    plan = settings.plan(encoded)
-    plans = ([None] if baseline else []) + [plan]
+    encoded = llm.encode(clip, merge_layer=used.merge_layer)
+    plan = encoded.plan(used)
+    methods = ([None] if baseline else []) + [plan.method]
     answers = []
-    for column in plans:
-        progress("answering from all tokens" if column is None else f"answering from {plan.num_tokens} tokens")
-        prefix = llm.prefill(encoded, column, position_rule=settings.position_rule)
+    for method in methods:
+        progress("answering from all tokens" if method is None else f"answering from {plan.num_tokens} tokens")
+        prefix = llm.prefill(encoded, None if method is None else plan, position_rule=used.position_rule)
         answers.append(llm.answer(prefix, question, max_new_tokens=max_new_tokens))
     progress(f"timing {runs} runs")
-    timings = list(zip(*measure(llm, clip, encoded, plans, question, settings, runs), strict=True))
+    timings = list(zip(*measure(llm, clip, methods, question, used, runs), strict=True))
     answers = [replace(answer, timings=Timings.median(of)) for answer, of in zip(answers, timings, strict=True)]
     whole = answers[0] if baseline else None
     return Comparison(clip.name, clip.num_frames, llm.name, question, used, plan, whole, answers[-1], runs)
 
 
-def settings_used(llm: VideoLLM, settings: MergeSettings) -> MergeSettings:
+def settings_used(llm: VideoLLM, settings: RunSettings) -> RunSettings:
     """``settings`` with what was left to the model filled in."""
-    layer = llm.default_merge_layer if settings.merge_layer is None else settings.merge_layer
-    return replace(settings, merge_layer=layer, position_rule=settings.position_rule or llm.default_position_rule)
+    return settings.resolved(llm.default_merge_layer, llm.default_position_rule)
 
 
 def measure(
     llm: VideoLLM,
     clip: VideoClip,
-    encoded: EncodedVideo,
-    plans: list[MergePlan | None],
+    methods: Sequence[Method | None],
     question: str,
-    settings: MergeSettings,
+    settings: RunSettings,
     runs: int,
 ) -> Iterator[list[Timings]]:
-    """Timings of every plan in each of ``runs`` runs, in turn within a run so that drift of the machine hits all alike.
+    """Timings of every method in each of ``runs`` runs, in turn within a run: drift of the machine hits all alike.
 
-    Call it when each plan ran once before: that was the warm-up.
+    Call it when each ran once before: that was the warm-up. None stands for the baseline.
     """
     for _ in range(runs):
-        encoded = llm.encode(clip, merge_layer=encoded.merge_layer, root_level=encoded.root_level)
-        yield [first_token(llm, encoded, plan, question, settings.position_rule) for plan in plans]
+        encoded = llm.encode(clip, merge_layer=settings.merge_layer)
+        yield [first_token(llm, encoded, method, question, settings.position_rule) for method in methods]
 
 
 def first_token(
     llm: VideoLLM,
     encoded: EncodedVideo,
-    plan: MergePlan | None,
+    method: Method | None,
     question: str,
     position_rule: str | None,
     allowance: Allowance | None = None,
 ) -> Timings:
-    """Timings of one prefill and the first token after it."""
-    prefix: Prefix = llm.prefill(encoded, plan, position_rule=position_rule, allowance=allowance)
+    """Timings of one run of a method from the features on: its decisions, prefill and the first token after it."""
+    prefix = llm.timed_prefill(encoded, method, position_rule=position_rule, allowance=allowance)
     return next(llm.answering(prefix, question, max_new_tokens=1, allowance=allowance)).timings

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import cached_property
 
@@ -17,7 +17,7 @@ from .host_to_device import frames_on
 from .insertion import Positions, shorten, stop_before_layer
 from .limits import Allowance, TimeUpError, check_context, check_question, context_length
 from .loading import ModelError, device_of_inputs, load_model
-from .methods.sttm.plan import MergePlan
+from .method import Method, Plan
 from .model_call import ModelCall, OutOfMemoryError
 from .models import Family
 from .positions import check_rule
@@ -148,12 +148,7 @@ class VideoLLM:
         check_context(self.context, video, len(ids), self._longest_answer(max_new_tokens))
 
     def encode(
-        self,
-        clip: VideoClip,
-        *,
-        merge_layer: int | None = None,
-        root_level: int = 1,
-        allowance: Allowance | None = None,
+        self, clip: VideoClip, *, merge_layer: int | None = None, allowance: Allowance | None = None
     ) -> EncodedVideo:
         """Vision encoder and the decoder layers before ``merge_layer``, once for a video.
 
@@ -187,48 +182,82 @@ class VideoLLM:
             positions=Positions(arrival.embeddings, following),
             early=KVCache.of(cache),
             merge_layer=layer,
+            num_layers=self.num_layers,
             preprocess_s=preprocess_s,
             vision_s=arrival.decoder_started - started,
             early_s=watch.last - arrival.decoder_started,
-            root_level=root_level,
         )
 
     def prefill(
         self,
         encoded: EncodedVideo,
-        plan: MergePlan | None = None,
+        plan: Plan | None = None,
         *,
         position_rule: str | None = None,
         allowance: Allowance | None = None,
     ) -> Prefix:
-        """Run the layers from the merge layer on, over all video tokens or over those that ``plan`` leaves.
+        """Run the layers from the merge layer on, over all video tokens or over exactly those that ``plan`` leaves.
 
-        The merge time covers the whole of it: cosines from the features, plan, averaging, the shorter sequence.
+        Of the merge time, the plan itself is not part: it is there already. `timed_prefill` measures all of it.
 
         Raises:
             ValueError: if the plan is for another video, or the position rule is unknown.
             OutOfMemoryError: if the accelerator's memory does not suffice.
             TimeUpError: if ``allowance`` is used up between two layers.
         """
-        rule = check_rule(position_rule or self.default_position_rule)
-        if plan is not None and (plan.num_frames, plan.tree.height, plan.tree.width) != encoded.layout.shape:
-            shape, found = [plan.num_frames, plan.tree.height, plan.tree.width], list(encoded.layout.shape)
+        if plan is not None and plan.grid != encoded.layout.shape:
+            shape, found = list(plan.grid), list(encoded.layout.shape)
             raise ValueError(f"the plan is for {shape} tokens [T, H, W], but the video has {found}.")
         tokens = plan.num_tokens if plan is not None else encoded.layout.num_patches
+        return self._prefilled(encoded, tokens, position_rule, None if plan is None else lambda: plan, allowance)
+
+    def timed_prefill(
+        self,
+        encoded: EncodedVideo,
+        method: Method | None,
+        *,
+        position_rule: str | None = None,
+        allowance: Allowance | None = None,
+    ) -> Prefix:
+        """As `prefill`, but the method decides anew from the features: what it costs from features to tokens is timed.
+
+        The merge time covers all of it: whatever the method measures of the features, its plan, averaging, the shorter
+        sequence. None times the baseline.
+
+        Raises:
+            ValueError: if the method does not act on tokens, or the position rule is unknown.
+            OutOfMemoryError: if the accelerator's memory does not suffice.
+            TimeUpError: if ``allowance`` is used up between two layers.
+        """
+        make_plan = None if method is None else lambda: method.plan(encoded.tokens)
+        return self._prefilled(encoded, encoded.layout.num_patches, position_rule, make_plan, allowance)
+
+    def _prefilled(
+        self,
+        encoded: EncodedVideo,
+        tokens: int,
+        position_rule: str | None,
+        make_plan: Callable[[], Plan] | None,
+        allowance: Allowance | None,
+    ) -> Prefix:
+        """The prefix of a plan that is made inside the measured time; all video tokens without one."""
+        rule = check_rule(position_rule or self.default_position_rule)
         needed = in_words(self._memory(encoded.layout.shape, tokens, encoded.merge_layer).needed_bytes)
         doing = f"prefilling {tokens} video tokens, which needs about {needed} beside the model"
         with self._exclusive(doing, allowance), peak_memory(self.device) as peak:
             watch = Stopwatch(self.synchronize)
-            hidden, positions, merge_s = encoded.hidden, encoded.positions, 0.0
-            if plan is not None:
-                merged = encoded.merge(plan)
+            hidden, positions, plan, merge_s = encoded.hidden, encoded.positions, None, 0.0
+            if make_plan is not None:
+                merged = make_plan().apply(encoded.tokens)
                 short = shorten(hidden, positions, encoded.layout, merged, rule, self._rotary)
                 plan, hidden, positions = merged.plan, short.hidden, short.positions
                 merge_s = watch.lap()
             late = self._run_late(encoded, hidden, positions)
             prefill_s = watch.lap()
         timings = Timings(encoded.clip.decode_s, encoded.vision_s, merge_s, encoded.early_s + prefill_s)
-        return Prefix(encoded, plan, encoded.early + late, encoded.positions.next, positions.next, timings, peak.bytes)
+        early, rest = encoded.merge_layer, self.num_layers - encoded.merge_layer
+        following = (encoded.positions.next,) * early + (positions.next,) * rest
+        return Prefix(encoded, plan, encoded.early + late, following, timings, peak.bytes)
 
     def answer(
         self,
@@ -264,10 +293,12 @@ class VideoLLM:
             allowance: once it is used up the answer ends with what it has, and says so in ``stopped``.
 
         Raises:
-            ValueError: for an empty question, ``max_new_tokens`` below 1, or more than the model's context holds.
+            ValueError: for an empty question, ``max_new_tokens`` below 1, more than the model's context holds, or a
+                prefix that was made for another question.
             OutOfMemoryError: if the accelerator's memory does not suffice.
             TimeUpError: if ``allowance`` is used up before the first token.
         """
+        prefix.check_question(question)
         limit, ids = self._longest_answer(max_new_tokens), self.question_ids(question)
         check_context(self.context, prefix.next_text, len(ids), limit)
         allowance = allowance or Allowance()
@@ -281,7 +312,7 @@ class VideoLLM:
             first_s = watch.lap()
         timings = replace(prefix.timings, first_token=first_s)
         kv_bytes = KVCache.of(cache).nbytes
-        prompt_tokens = prefix.tokens_after + len(ids)
+        prompt_tokens = prefix.tokens_after - prefix.question_tokens + len(ids)
         peaks = [bytes_ for bytes_ in (prefix.peak_bytes, peak.bytes) if bytes_ is not None]
         while True:
             ended = token in self._stop_ids or len(produced) + 1 == limit
@@ -293,7 +324,8 @@ class VideoLLM:
             passed = watch.last - started
             peak_bytes = max(peaks, default=None)
             yield Answer(
-                text, len(produced), timings, prompt_tokens, kv_bytes, peak_bytes, passed, finished, stopped
+                text, len(produced), timings, prompt_tokens, kv_bytes, peak_bytes, passed, finished, stopped,
+                prefix.shares,
             )
             if finished:
                 return
@@ -303,6 +335,7 @@ class VideoLLM:
 
     def first_token_logits(self, prefix: Prefix, question: str) -> torch.Tensor:
         """``[vocabulary]`` float32 logits of the answer's first token."""
+        prefix.check_question(question)
         ids = self.question_ids(question)
         with self._exclusive("answering"):
             return self._logits(prefix, prefix.cache.grow(), ids)
@@ -336,18 +369,18 @@ class VideoLLM:
         return int(self._logits(prefix, cache, ids).argmax())
 
     def _logits(self, prefix: Prefix, cache: DynamicCache, ids: torch.Tensor) -> torch.Tensor:
-        """``[vocabulary]`` after text tokens ``ids``, which are appended to ``cache``."""
-        layer, count = prefix.encoded.merge_layer, len(ids)
+        """``[vocabulary]`` after text tokens ``ids``, which are appended to ``cache``.
+
+        Where the prefix was made for its question, the question is in the cache already, and so is the answer's start.
+        """
+        if prefix.logits is not None and cache.get_seq_length(0) == prefix.cache.lengths[0]:
+            return prefix.logits
+        count = len(ids)
         hidden = self.decoder.embed_tokens(ids.to(self.device)[None])  # [1, n, D]
-        groups = (
-            (range(layer), prefix.next_early, prefix.tokens_before),
-            (range(layer, self.num_layers), prefix.next_late, prefix.tokens_after),
-        )
-        for span, first, length in groups:
-            if len(span):
-                start = first + cache.get_seq_length(span[0]) - length  # text so far moved it on
-                numbers = torch.arange(start, start + count, device=self.device)
-                hidden = run_layers(self.decoder.layers, span, hidden, self._rotary(numbers), cache, self._attention)
+        for span, first, length in prefix.spans:
+            start = first + cache.get_seq_length(span[0]) - length  # text so far moved it on
+            numbers = torch.arange(start, start + count, device=self.device)
+            hidden = run_layers(self.decoder.layers, span, hidden, self._rotary(numbers), cache, self._attention)
         hidden = self.decoder.norm(hidden[:, -1:])
         return self.model.get_output_embeddings()(hidden)[0, -1].float()
 

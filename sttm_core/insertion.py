@@ -18,7 +18,6 @@ from .decoder import RotaryEmbeddings, cache_argument, causal_mask
 from .method import MergedTokens
 from .methods.sttm.merge import merge_tokens
 from .methods.sttm.plan import MergePlan
-from .methods.sttm.plan import indices_where as places
 from .models.base import Family, VideoLayout
 from .positions import Positions, check_rule, shortened_positions
 
@@ -97,7 +96,9 @@ def shorten(
     rule: str,
     rotary: Callable[[torch.Tensor], RotaryEmbeddings],
 ) -> Shortened:
-    """Put each merged token in the place of its representative's top-left patch, drop the other patches, keep all text.
+    """Put each token of the plan where it stands, drop the other patches, keep all text.
+
+    Tokens that a plan does not hand out in scan order fill the places that are kept in the plan's order.
 
     Args:
         hidden: ``[1, S, D]`` before the merge layer.
@@ -108,16 +109,15 @@ def shorten(
         rotary: cos and sin for ``[n]`` position numbers.
     """
     index = layout.index.to(hidden.device)  # [T, H, W]
-    t, y, x = merged.boxes[:, :3].T
-    representatives = index[t, y, x]  # [N], ascending: boxes come in scan order
+    stands = index.view(-1)[merged.plan.places]  # [N], in output order
     keep = torch.ones(hidden.shape[1], dtype=torch.bool, device=hidden.device)
-    keep[index.reshape(-1)] = False
-    keep[representatives] = True
-    kept = places(keep, hidden.shape[1] - layout.num_patches + len(representatives))
-    merged_at = torch.searchsorted(kept, representatives)
-    short = hidden[:, kept]
-    short[0, merged_at] = merged.tokens
-    return Shortened(short, shortened_positions(rule, full, kept, merged_at, index, merged.plan, rotary))
+    keep[index.view(-1)] = False
+    keep[stands] = True
+    kept = torch.nonzero_static(keep, size=hidden.shape[1] - layout.num_patches + len(stands)).squeeze(1)
+    merged_at = torch.searchsorted(kept, stands.sort().values)
+    short, source = hidden[:, kept], kept.clone()
+    short[0, merged_at], source[merged_at] = merged.tokens, stands
+    return Shortened(short, shortened_positions(rule, full, source, merged_at, index, merged.plan, rotary))
 
 
 @dataclass

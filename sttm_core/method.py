@@ -78,6 +78,11 @@ class Plan:
         """Whether every patch is its own token, in scan order."""
         return self.num_tokens == self.num_patches and bool((self.places.diff() > 0).all())
 
+    @property
+    def details(self) -> Mapping[str, Any]:
+        """What is special to this method's plans, JSON-ready, by name."""
+        return {}
+
     def to(self, device: torch.device | str) -> Plan:
         """The same plan with its arrays on another device."""
         moved = {f.name: getattr(self, f.name) for f in fields(self)}

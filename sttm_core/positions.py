@@ -36,7 +36,7 @@ def check_rule(rule: str) -> str:
 def shortened_positions(
     rule: str,
     full: Positions,
-    kept: torch.Tensor,
+    source: torch.Tensor,
     merged_at: torch.Tensor,
     video_index: torch.Tensor,
     plan: Plan,
@@ -48,7 +48,7 @@ def shortened_positions(
         rule: ``"reassigned"`` (0..n-1 over the shortened sequence), ``"survived"`` (each merged token keeps the
             position of its representative's top-left patch) or ``"merged"`` (cos and sin averaged like the features).
         full: positions of the full sequence of S tokens.
-        kept: ``[n]`` places in the full sequence that remain, ascending.
+        source: ``[n]`` place in the full sequence where each token of the shortened one stood.
         merged_at: ``[N]`` places in the shortened sequence of the merged tokens.
         video_index: ``[T, H, W]`` place of each patch in the full sequence.
         plan: what was merged.
@@ -58,8 +58,8 @@ def shortened_positions(
         ValueError: for an unknown rule.
     """
     if check_rule(rule) == "reassigned":
-        return Positions(rotary(torch.arange(len(kept), device=kept.device)), len(kept))
-    survived = tuple(part.index_select(-2, kept.to(part.device)) for part in full.embeddings)
+        return Positions(rotary(torch.arange(len(source), device=source.device)), len(source))
+    survived = tuple(part.index_select(-2, source.to(part.device)) for part in full.embeddings)
     if rule == "merged":
         survived = tuple(
             _merged(whole, short.clone(), merged_at.to(whole.device), video_index.to(whole.device), plan)

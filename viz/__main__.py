@@ -65,7 +65,7 @@ def render(
     with quiet_stdout(), Progress() as progress:
         clip, llm, settings = prepare(progress, video, num_frames, merging, loading)
         progress.working(f"encoding {clip.num_frames} frames")
-        plan = settings.plan(llm.encode(clip, merge_layer=settings.merge_layer, root_level=settings.root_level))
+        plan = llm.encode(clip, merge_layer=settings.merge_layer).plan(settings)
         progress.working(f"drawing {out.name}")
         draw(clip, plan, overlay, out, columns, fps)
     print(

@@ -107,7 +107,7 @@ def save(llm: VideoLLM, sample: Sample, folder: Path = FOLDER, num_frames: int |
     data = InspectorData.of(clip.frames, clip.times, encoded.tables, stage_side=STAGE_SIDE)
     target = data.save(folder / sample.id)
     frames = num_frames or sample.num_frames
-    key = Key(fingerprint(llm), clip.content_hash, frames, encoded.merge_layer, encoded.root_level)
+    key = Key(fingerprint(llm), clip.content_hash, frames, encoded.merge_layer, encoded.tables.tree.root_level)
     row = {"key": asdict(key), "source_size": list(map(int, clip.source_size)), "duration_s": clip.duration_s}
     (target / KEY_FILE).write_text(json.dumps(row, indent=1) + "\n", encoding="utf-8")
     return target

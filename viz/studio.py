@@ -12,12 +12,13 @@ from functools import cached_property
 from pathlib import Path
 
 from sttm_core.advice import Advice
-from sttm_core.comparison import MergeSettings, first_token
+from sttm_core.comparison import first_token, settings_used
 from sttm_core.engine import Answer, EncodedVideo, OutOfMemoryError, Prefix, TimeUpError, VideoLLM
 from sttm_core.footprint import Footprint
 from sttm_core.limits import Allowance
 from sttm_core.methods.sttm.plan import MergePlan
 from sttm_core.methods.sttm.similarity import SimilarityTables
+from sttm_core.settings import RunSettings
 from sttm_core.store import Entry, Store
 from sttm_core.timing import Timings
 from sttm_core.video import VideoClip
@@ -117,9 +118,13 @@ class Studio:
         return f"{self.llm.name}, {size} parameters, {device}"
 
     @property
-    def start(self) -> MergeSettings:
+    def start(self) -> RunSettings:
         """What a visit begins with."""
-        return MergeSettings(self.defaults.tau_spatial, self.defaults.tau_temporal, prefer=self.defaults.prefer)
+        return RunSettings.of(
+            tau_spatial=self.defaults.tau_spatial,
+            tau_temporal=self.defaults.tau_temporal,
+            prefer=self.defaults.prefer,
+        )
 
     def warm_up(self) -> None:
         """Run the whole line once on the first sample: the first visitor finds it encoded, and the model warm."""
@@ -185,57 +190,57 @@ class Studio:
         return Allowance(self.question_seconds and share * self.question_seconds)
 
     def hold(
-        self, ref: VideoRef, settings: MergeSettings, allowance: Allowance | None = None
+        self, ref: VideoRef, settings: RunSettings, allowance: Allowance | None = None
     ) -> Entry[EncodedVideo]:
         """The video before the merge layer and its prefixes, from the store or made now.
 
         One question works on what it holds from beginning to end, even if the store has no room for it.
         """
-        layer, root_level = self.merge_layer(settings), settings.root_level
-        options = {"merge_layer": layer, "root_level": root_level, "allowance": allowance or self.allowance()}
+        layer = self.merge_layer(settings)
+        options = {"merge_layer": layer, "allowance": allowance or self.allowance()}
         held = self.store.entry(
-            (ref.content_hash, ref.asked, layer, root_level), lambda: self.llm.encode(self.clip(ref), **options)
+            (ref.content_hash, ref.asked, layer), lambda: self.llm.encode(self.clip(ref), **options)
         )
         with self._lock:
             if self._opened and self._opened[0] == ref:
                 self._opened = None  # from now on the store decides how long its frames stay
         return held
 
-    def encoded(self, ref: VideoRef, settings: MergeSettings) -> EncodedVideo:
+    def encoded(self, ref: VideoRef, settings: RunSettings) -> EncodedVideo:
         """The video before the merge layer, from the store or made now."""
         return self.hold(ref, settings).whole
 
-    def planned(self, ref: VideoRef, settings: MergeSettings) -> tuple[EncodedVideo, MergePlan]:
+    def planned(self, ref: VideoRef, settings: RunSettings) -> tuple[EncodedVideo, MergePlan]:
         """The video, and what the settings merge of it."""
         held = self.hold(ref, settings)
-        plan = settings.plan(held.whole)
+        plan = held.whole.plan(settings)
         self.store.keep(held)  # it has tables now
         return held.whole, plan
 
-    def merge_layer(self, settings: MergeSettings) -> int:
+    def merge_layer(self, settings: RunSettings) -> int:
         """The layer before which tokens are merged."""
-        return self.llm.default_merge_layer if settings.merge_layer is None else settings.merge_layer
+        return settings_used(self.llm, settings).merge_layer
 
-    def shipped(self, ref: VideoRef, settings: MergeSettings) -> InspectorData | None:
+    def shipped(self, ref: VideoRef, settings: RunSettings) -> InspectorData | None:
         """What was precomputed for exactly this video, model and layer; None if nothing was."""
         if not self.precomputed or not ref.sample_id:
             return None
         layer = self.merge_layer(settings)
-        found = self.precomputed.get(ref.sample_id, ref.content_hash, ref.num_frames, layer, settings.root_level)
+        found = self.precomputed.get(ref.sample_id, ref.content_hash, ref.num_frames, layer)
         return found.data if found else None
 
-    def tables(self, ref: VideoRef, settings: MergeSettings) -> SimilarityTables:
+    def tables(self, ref: VideoRef, settings: RunSettings) -> SimilarityTables:
         """Every cosine of the video: precomputed, or from the encoded video."""
         shipped = self.shipped(ref, settings)
         return shipped.tables if shipped else self._with_tables(ref, settings).tables
 
-    def _with_tables(self, ref: VideoRef, settings: MergeSettings) -> EncodedVideo:
+    def _with_tables(self, ref: VideoRef, settings: RunSettings) -> EncodedVideo:
         held = self.hold(ref, settings)
         _ = held.whole.tables
         self.store.keep(held)
         return held.whole
 
-    def inspector_data(self, ref: VideoRef, settings: MergeSettings) -> InspectorData:
+    def inspector_data(self, ref: VideoRef, settings: RunSettings) -> InspectorData:
         """What the browser needs to draw and re-plan: pictures and tables, precomputed where they are."""
         data = self.shipped(ref, settings)
         if data is None:
@@ -246,14 +251,14 @@ class Studio:
             data,
             title=self.samples[ref.sample_id].title if ref.sample_id else ref.name,
             needles=tuple(self.needles(ref, data.times, (tree.height, tree.width))),
-            ranges=threshold_ranges(data.tables, settings.tau_spatial, settings.tau_temporal),
-            settings={"rules": settings.rules},
+            ranges=threshold_ranges(data.tables, settings.method.tau_spatial, settings.method.tau_temporal),
+            settings={"rules": settings.method.rules},
         )
 
     def prefix(
         self,
         held: Entry[EncodedVideo],
-        settings: MergeSettings,
+        settings: RunSettings,
         plan: MergePlan | None,
         allowance: Allowance | None = None,
     ) -> tuple[Prefix, bool]:
@@ -263,12 +268,13 @@ class Studio:
         same as that rule by its name, and all tokens are the same at any thresholds.
         """
         rule = settings.position_rule or self.llm.default_position_rule
-        key = None if plan is None else (plan.method, rule)
+        method = plan and plan.method
+        key = None if plan is None else (method, rule)
         options = {"position_rule": rule, "allowance": allowance or self.allowance()}
-        return self.store.part(held, key, lambda: self.llm.prefill(held.whole, plan, **options))
+        return self.store.part(held, key, lambda: self.llm.timed_prefill(held.whole, method, **options))
 
     def ask(
-        self, ref: VideoRef, question: str, settings: MergeSettings, max_new_tokens: int | None = None
+        self, ref: VideoRef, question: str, settings: RunSettings, max_new_tokens: int | None = None
     ) -> Iterator[tuple[Column, Column]]:
         """Both columns, yielded as they fill: the baseline first, then the merged one.
 
@@ -278,7 +284,7 @@ class Studio:
         self.llm.check_prompt(question, ref.num_frames, ref.size, max_new_tokens=max_new_tokens)
         halves = self.allowance(1 / 2), self.allowance(1 / 2)
         held = self.hold(ref, settings, halves[0])
-        columns = Column(None), Column(settings.plan(held.whole))
+        columns = Column(None), Column(held.whole.plan(settings))
         yield columns
         for column, allowance in zip(columns, halves, strict=True):
             try:
@@ -292,7 +298,7 @@ class Studio:
                 yield columns
 
     def measure(
-        self, columns: tuple[Column, Column], question: str, settings: MergeSettings, runs: int
+        self, columns: tuple[Column, Column], question: str, settings: RunSettings, runs: int
     ) -> Iterator[tuple[Column, Column]]:
         """Repeat prefill and first token of both columns in turn; what `ask` did was the warm-up.
 
@@ -302,7 +308,10 @@ class Studio:
         for _ in range(runs):
             try:
                 rule = settings.position_rule
-                timed = [first_token(self.llm, c.prefix.encoded, c.plan, question, rule, allowance) for c in answered]
+                timed = [
+                    first_token(self.llm, c.prefix.encoded, c.plan and c.plan.method, question, rule, allowance)
+                    for c in answered
+                ]
             except TimeUpError:
                 return
             for column, timings in zip(answered, timed, strict=True):
@@ -339,6 +348,6 @@ def _gpu_name(llm: VideoLLM) -> str:
     return torch.cuda.get_device_name(llm.device) if llm.device.type == "cuda" else llm.device.type.upper()
 
 
-def with_thresholds(settings: MergeSettings, plan: MergePlan) -> MergeSettings:
+def with_thresholds(settings: RunSettings, plan: MergePlan) -> RunSettings:
     """The settings with the thresholds that a plan was made with (a budget finds its own)."""
-    return replace(settings, tau_spatial=plan.tau_spatial, tau_temporal=plan.tau_temporal)
+    return settings.but(tau_spatial=plan.tau_spatial, tau_temporal=plan.tau_temporal, retention=None)

@@ -16,8 +16,8 @@ from benchmarks.needle_qa.held_out import held_out_clips
 from benchmarks.needle_qa.items import needle_clips
 from benchmarks.needle_qa.run import run, table
 from sttm_core.advice import advice_for
-from sttm_core.comparison import MergeSettings
 from sttm_core.engine import VideoLLM
+from sttm_core.settings import RunSettings
 
 NEEDLES, HELD_OUT = "needles", "held-out"
 
@@ -65,10 +65,10 @@ def main(
         return
     advice = advice_for(model)
     first = prefer or advice.prefer
-    settings = [MergeSettings(retention=share, rules=rules, prefer=first) for share in retention or []]
+    settings = [RunSettings.of(retention=share, rules=rules, prefer=first) for share in retention or []]
     settings += [_thresholds(text, rules) for text in tau or []]
     if not settings and name == NEEDLES:
-        settings = [MergeSettings(advice.tau_spatial, advice.tau_temporal, rules=rules)]
+        settings = [RunSettings.of(tau_spatial=advice.tau_spatial, tau_temporal=advice.tau_temporal, rules=rules)]
     llm = VideoLLM.load(model, **({"device": device} if device else {}))
     with tempfile.TemporaryDirectory() as temporary:
         files = (folder or Path(temporary)) if name == HELD_OUT or mp4 else None
@@ -104,13 +104,13 @@ def _check(name: str, out: Path | None, folder: Path | None, draw_only: bool) ->
         raise typer.BadParameter("give --out, the JSON file to write.")
 
 
-def _thresholds(text: str, rules: str) -> MergeSettings:
+def _thresholds(text: str, rules: str) -> RunSettings:
     """``0.95,0.97`` as settings."""
     try:
         spatial, temporal = (float(part) for part in text.split(","))
     except ValueError as error:
         raise typer.BadParameter(f"{text!r} is not TAU_S,TAU_T; write for example 0.95,0.97.") from error
-    return MergeSettings(spatial, temporal, rules=rules)
+    return RunSettings.of(tau_spatial=spatial, tau_temporal=temporal, rules=rules)
 
 
 if __name__ == "__main__":

@@ -9,16 +9,16 @@ from pathlib import Path
 from benchmarks.needle_qa.held_out import HELD_OUT_TASKS, HeldOutClip
 from benchmarks.needle_qa.items import TASKS, NeedleClip
 from demo_model.evaluate import score
-from sttm_core.comparison import MergeSettings
 from sttm_core.engine import VideoLLM
 from sttm_core.scoring import is_right
+from sttm_core.settings import RunSettings
 
 
 @dataclass
 class Row:
     """Counts of one setting: for each task [correct, total], answers that differ from the full video's, tokens."""
 
-    settings: MergeSettings | None
+    settings: RunSettings | None
     tally: dict[str, list[int]] = field(default_factory=dict)
     changed: int = 0
     kept: int = 0
@@ -28,11 +28,7 @@ class Row:
         """What the JSON holds: accuracy with its Wilson interval by task and over ``TASKS``, retention and flips."""
         totals = [sum(self.tally[task][i] for task in TASKS if task in self.tally) for i in range(2)]
         return {
-            "tau_spatial": self.settings.tau_spatial if self.settings and self.settings.retention is None else None,
-            "tau_temporal": self.settings.tau_temporal if self.settings and self.settings.retention is None else None,
-            "budget": self.settings.retention if self.settings else None,
-            "prefer": self.settings.prefer if self.settings and self.settings.retention is not None else None,
-            "rules": self.settings.rules if self.settings else None,
+            "settings": self.settings.as_dict() if self.settings else None,
             "retention": self.kept / self.all,
             "tasks": {task: score(*self.tally[task]) for task in HELD_OUT_TASKS if task in self.tally},
             "overall": score(*totals) if totals[1] else None,
@@ -42,7 +38,7 @@ class Row:
 
 def run(
     llm: VideoLLM,
-    settings: Sequence[MergeSettings],
+    settings: Sequence[RunSettings],
     items: Iterable[NeedleClip | HeldOutClip],
     mp4_folder: Path | None = None,
     log: Callable[[str], None] = lambda line: None,
@@ -65,7 +61,7 @@ def run(
         encoded = llm.encode(item.clip(mp4_folder))
         full: list[str] = []
         for name, row in rows.items():
-            plan = row.settings.plan(encoded) if row.settings else None
+            plan = encoded.plan(row.settings) if row.settings else None
             prefix = llm.prefill(encoded, plan)
             answers = [llm.answer(prefix, question.text).text for question in item.questions]
             full = full or answers
@@ -84,12 +80,12 @@ def run(
     return {name: row.as_dict() for name, row in rows.items()}, wrong
 
 
-def name_of(setting: MergeSettings) -> str:
+def name_of(setting: RunSettings) -> str:
     """Name of a setting in table and JSON."""
-    rules = "" if setting.rules == "paper" else f" {setting.rules}"
+    rules = "" if setting.method.rules == "paper" else f" {setting.method.rules}"
     if setting.retention is not None:
-        return f"budget {setting.retention:.0%} {setting.prefer}{rules}"
-    return f"tau {setting.tau_spatial:g}/{setting.tau_temporal:g}{rules}"
+        return f"budget {setting.retention:.0%} {setting.method.prefer}{rules}"
+    return f"tau {setting.method.tau_spatial:g}/{setting.method.tau_temporal:g}{rules}"
 
 
 def table(rows: dict[str, dict]) -> str:

@@ -13,8 +13,8 @@ import pytest
 from benchmarks.needle_qa import items
 from benchmarks.needle_qa.items import TASK_OF, TASKS, NeedleClip, Question, needle_clip, needle_clips
 from benchmarks.needle_qa.run import name_of, run, table
-from sttm_core.comparison import MergeSettings
 from sttm_core.engine import VideoLLM
+from sttm_core.settings import RunSettings
 from tests.core.test_scoring import VERDICTS
 
 
@@ -66,7 +66,7 @@ def test_counts_against_an_oracle(llm):
     said = llm.answer(prefix, text).text
     asked = tuple(Question(task, text, said) for task in (*TASKS, "no code"))
     asked += (Question("ocr", text, said + " not"),)
-    settings = [MergeSettings(1.5, 1.5), MergeSettings(-1.0, 0.0)]
+    settings = [RunSettings.of(tau_spatial=1.5, tau_temporal=1.5), RunSettings.of(tau_spatial=-1.0, tau_temporal=0.0)]
     rows, wrong = run(llm, settings, [NeedleClip(item.seed, item.scene, asked)])
     full, nothing_merged, spatial = rows.values()
     assert full["overall"]["correct"] == len(TASKS) and full["overall"]["total"] == len(TASKS) + 1
@@ -97,9 +97,9 @@ def test_answers_are_judged_as_everywhere():
 @pytest.mark.parametrize(
     ("settings", "name"),
     [
-        (MergeSettings(0.95, 0.9), "tau 0.95/0.9"),
-        (MergeSettings(retention=0.3, rules="as_released"), "budget 30% balanced as_released"),
-        (MergeSettings(retention=0.3, prefer="temporal"), "budget 30% temporal"),
+        (RunSettings.of(tau_spatial=0.95, tau_temporal=0.9), "tau 0.95/0.9"),
+        (RunSettings.of(retention=0.3, rules="as_released"), "budget 30% balanced as_released"),
+        (RunSettings.of(retention=0.3, prefer="temporal"), "budget 30% temporal"),
     ],
 )
 def test_names(settings, name):

@@ -10,14 +10,15 @@ from dataclasses import fields
 import pytest
 
 from sttm_core import comparison, thresholds_for_retention
-from sttm_core.comparison import MergeSettings, compare
+from sttm_core.comparison import compare
 from sttm_core.engine import VideoLLM
 from sttm_core.methods.sttm.budget import EXPONENTS
+from sttm_core.settings import RunSettings
 from sttm_core.timing import Timings
 from tests.core.tiny import clip, tiny
 
 QUESTION = "What is it?"
-SETTINGS = MergeSettings(tau_spatial=0.8, tau_temporal=0.7)
+SETTINGS = RunSettings.of(tau_spatial=0.8, tau_temporal=0.7)
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +44,7 @@ def llm() -> VideoLLM:
 )
 def test_settings_out_of_range_are_one_sentence(wrong: dict, sentence: str) -> None:
     with pytest.raises(ValueError) as caught:
-        MergeSettings(**wrong)
+        RunSettings.of(**wrong)
     assert str(caught.value) == sentence
 
 
@@ -57,21 +58,21 @@ def test_settings_out_of_range_are_one_sentence(wrong: dict, sentence: str) -> N
     ],
 )
 def test_settings_at_the_edge_are_taken(edge: dict) -> None:
-    assert {name: getattr(MergeSettings(**edge), name) for name in edge} == edge
+    assert edge.items() <= RunSettings.of(**edge).as_dict().items()
 
 
 def test_a_budget_replaces_the_thresholds(llm: VideoLLM) -> None:
     encoded = llm.encode(clip())
-    plan = MergeSettings(tau_spatial=2.0, tau_temporal=0.0, retention=0.5).plan(encoded)
+    plan = encoded.plan(RunSettings.of(tau_spatial=2.0, tau_temporal=0.0, retention=0.5))
     assert 0 < plan.retention <= 0.5
-    assert MergeSettings(tau_spatial=2.0, tau_temporal=0.0).plan(encoded).retention == 1
+    assert encoded.plan(RunSettings.of(tau_spatial=2.0, tau_temporal=0.0)).retention == 1
 
 
 def test_a_budget_that_is_just_kept_is_not_missed(llm: VideoLLM) -> None:
     encoded = llm.encode(clip())
-    reached = MergeSettings(retention=0.5).plan(encoded).retention
+    reached = encoded.plan(RunSettings.of(retention=0.5)).retention
     for budget, missed in ((reached, ""), (0.001, "The budget of 0.1% can't be reached")):
-        result = compare(llm, clip(), QUESTION, MergeSettings(retention=budget), runs=1, max_new_tokens=1)
+        result = compare(llm, clip(), QUESTION, RunSettings.of(retention=budget), runs=1, max_new_tokens=1)
         assert result.budget_missed.startswith(missed) and bool(result.budget_missed) == bool(missed)
 
 
@@ -79,7 +80,7 @@ def test_a_budget_that_is_just_kept_is_not_missed(llm: VideoLLM) -> None:
 def test_a_budget_goes_the_way_that_is_preferred(llm: VideoLLM, prefer: str) -> None:
     encoded = llm.encode(clip())
     found = thresholds_for_retention(encoded.tables, 0.4, prefer=prefer)
-    plan = MergeSettings(retention=0.4, prefer=prefer).plan(encoded)
+    plan = encoded.plan(RunSettings.of(retention=0.4, prefer=prefer))
     assert (plan.tau_spatial, plan.tau_temporal) == (found.tau_spatial, found.tau_temporal)
 
 
@@ -119,8 +120,8 @@ def test_without_the_baseline_nothing_is_compared(llm: VideoLLM) -> None:
 def test_each_stage_is_the_median_of_its_runs(llm: VideoLLM, monkeypatch: pytest.MonkeyPatch, runs: int) -> None:
     given = {"baseline": [], "merged": []}
 
-    def first_token(llm, encoded, plan, question, position_rule) -> Timings:
-        of = given["baseline" if plan is None else "merged"]
+    def first_token(llm, encoded, method, question, position_rule) -> Timings:
+        of = given["baseline" if method is None else "merged"]
         number = len(of) + 1
         of.append(Timings(number % 3, number**2, -number, 7 % number, 1 / number))
         return of[-1]
@@ -139,7 +140,7 @@ def test_each_stage_is_the_median_of_its_runs(llm: VideoLLM, monkeypatch: pytest
     [
         ({"runs": 0}, "runs must be at least 1, got 0."),
         ({"question": "  "}, "the question is empty"),
-        ({"settings": MergeSettings(merge_layer=4)}, "the merge layer must lie between 0 and 3"),
+        ({"settings": RunSettings.of(merge_layer=4)}, "the merge layer must lie between 0 and 3"),
     ],
 )
 def test_what_is_wrong_is_said_before_the_model_runs(llm: VideoLLM, wrong: dict, sentence: str) -> None:

@@ -15,6 +15,7 @@ from sttm_core import decoder, similarity_tables
 from sttm_core.engine import DEFAULT_NEW_TOKENS, OutOfMemoryError, VideoLLM
 from sttm_core.footprint import allocations, footprint
 from sttm_core.models import FAMILIES, family_of
+from sttm_core.settings import RunSettings
 from tests.core import by_hand
 from tests.core.tiny import LAYERS, TINY, clip, hook_counts, plain_inputs, tiny
 from tests.core.videos import safe_threshold
@@ -213,9 +214,29 @@ def test_an_answers_peak_is_the_higher_one(earlier):
 
 @pytest.mark.parametrize("root_level", [0, 1, 2])
 def test_the_root_level_reaches_the_tables(root_level):
-    video = tiny(MODEL).encode(clip(), root_level=root_level)
-    assert video.tables.tree.root_level == video.root_level == root_level
-    assert tiny(MODEL).prefill(video, video.tables.plan(-1.0, 0.0)).video_tokens == 5 * (2 << root_level) ** 2
+    settings = RunSettings.of(tau_spatial=-1.0, tau_temporal=0.0, root_level=root_level)
+    plan = encoded().plan(settings)
+    assert plan.tree.root_level == root_level
+    assert tiny(MODEL).prefill(encoded(), plan).video_tokens == 5 * (2 << root_level) ** 2
+
+
+def test_a_prefix_is_of_exactly_the_plan_that_it_was_given():
+    """A plan by other tables than the video's own thresholds would give: nothing may be planned again."""
+    video = encoded()
+    other = tiny(MODEL).encode(clip(seed=7), merge_layer=2)
+    plan = similarity_tables(other.tokens.flip(0)).plan(0.97, 0.97)
+    prefix = tiny(MODEL).prefill(video, plan)
+    assert prefix.plan.member_of.tolist() == plan.member_of.tolist()
+    assert prefix.plan.member_of.tolist() != video.tables.plan(0.97, 0.97).member_of.tolist()
+    assert prefix.video_tokens == plan.num_tokens
+
+
+def test_a_timed_prefix_decides_anew_and_decides_the_same():
+    video = encoded()
+    plan = video.plan(RunSettings.of(retention=0.4))
+    timed = tiny(MODEL).timed_prefill(video, plan.method)
+    assert timed.plan.member_of.tolist() == plan.member_of.tolist() and timed.timings.merge > 0
+    assert tiny(MODEL).timed_prefill(video, None).plan is None
 
 
 def test_a_plan_brings_its_rules_and_its_weighting():
@@ -269,15 +290,6 @@ def test_kv_bytes_are_those_of_the_cached_tokens():
     for prefix in (full, short):
         answer = llm.answer(prefix, FIRST, max_new_tokens=3)
         assert answer.kv_bytes == a_token * sum(length + tail for length in prefix.cache.lengths)
-
-
-def test_the_plan_is_made_again_from_the_features_that_are_merged():
-    """A plan from elsewhere brings thresholds and rules, not decisions."""
-    llm, video = tiny(MODEL), encoded()
-    plan = plan_for(video)
-    other = tiny(MODEL).encode(clip(seed=3))
-    prefix = llm.prefill(other, plan)
-    assert prefix.plan.num_tokens == other.tables.plan(plan.tau_spatial, plan.tau_temporal).num_tokens
 
 
 @pytest.mark.parametrize("stage", ["encode", "prefill", "answer"])

@@ -11,11 +11,12 @@ from torch import nn
 from transformers import Qwen2Config, Qwen2VLTextConfig
 
 from sttm_core import limits
-from sttm_core.comparison import MergeSettings, compare
+from sttm_core.comparison import compare
 from sttm_core.engine import TimeUpError
 from sttm_core.limits import QUESTION_CHARACTERS, Allowance, check_context, check_question, context_length
 from sttm_core.loading import _scale_rope
 from sttm_core.model_call import ModelCall
+from sttm_core.settings import RunSettings
 from tests.core.tiny import TINY, clip, hook_counts, tiny
 
 MODEL, QUESTION, CONTEXT = "llava_onevision", "What is shown?", 4096
@@ -92,7 +93,7 @@ def in_use(monkeypatch):
 def test_what_the_context_cannot_hold_is_refused_before_anything_runs(in_use, frames, question, new_tokens, said):
     llm, ran = in_use
     with pytest.raises(ValueError, match=said) as caught:
-        compare(llm, clip(frames), question, MergeSettings(), max_new_tokens=new_tokens, runs=1)
+        compare(llm, clip(frames), question, RunSettings(), max_new_tokens=new_tokens, runs=1)
     assert not ran and str(caught.value).endswith(".") and "\n" not in str(caught.value)
 
 
@@ -100,12 +101,13 @@ def test_an_answer_is_checked_against_the_true_positions():
     """Where a prompt's own text makes the difference; with all but the last position taken one token is right."""
     llm, tail = tiny(MODEL), len(tiny(MODEL).question_ids(QUESTION))
     prefix = llm.prefill(llm.encode(clip()))
-    left = CONTEXT - prefix.next_late - tail
-    last = replace(prefix, next_late=prefix.next_late + left - 1)
+    left = CONTEXT - prefix.next_text - tail
+    *early, late = prefix.next_positions
+    last = replace(prefix, next_positions=(*early, late + left - 1))
     assert llm.answer(last, QUESTION, max_new_tokens=1).new_tokens == 1
-    for moved in ({"next_late": prefix.next_late + left}, {"next_early": prefix.next_early + left}):
+    for moved in ((*early, late + left), (early[0] + left, *early[1:], late)):
         with pytest.raises(ValueError, match=f"together {CONTEXT + 1}"):
-            llm.answer(replace(prefix, **moved), QUESTION, max_new_tokens=1)
+            llm.answer(replace(prefix, next_positions=moved), QUESTION, max_new_tokens=1)
 
 
 @pytest.mark.parametrize("rule, fits", [("reassigned", True), ("survived", False), ("merged", False)])
@@ -114,7 +116,7 @@ def test_merged_tokens_that_keep_their_positions_leave_no_room(rule, fits):
     encoded = llm.encode(video, merge_layer=0)
     prefix = llm.prefill(encoded, encoded.tables.plan(0.0, 0.5), position_rule=rule)
     assert prefix.tokens_after < 1000
-    asked = MergeSettings(0.0, 0.5, position_rule=rule, merge_layer=0)
+    asked = RunSettings.of(tau_spatial=0.0, tau_temporal=0.5, position_rule=rule, merge_layer=0)
     for ask in (
         lambda: llm.answer(prefix, QUESTION, max_new_tokens=300),
         lambda: compare(llm, video, QUESTION, asked, baseline=False, runs=1, max_new_tokens=300).merged,

@@ -14,9 +14,9 @@ import pytest
 
 from sttm_core.__main__ import duration, main
 from sttm_core.advice import SHIPPED_MODEL, advice_for
-from sttm_core.command_line import INTERRUPTED, memory_limits, merge_settings, open_video, published
-from sttm_core.comparison import MergeSettings
+from sttm_core.command_line import INTERRUPTED, memory_limits, open_video, published, run_settings
 from sttm_core.engine import OutOfMemoryError, VideoLLM
+from sttm_core.settings import RunSettings
 from sttm_core.video import VideoClip, write_mp4
 
 QUESTION = "What colour is shown?"
@@ -112,7 +112,7 @@ def test_answers_are_the_engines(ask: Callable, llm: VideoLLM, video: Path) -> N
     assert code == 0
     found = json.loads(out)
     encoded = llm.encode(VideoClip.open(video, 4))
-    plan = MergeSettings(0.9, 0.8).plan(encoded)
+    plan = encoded.plan(RunSettings.of(tau_spatial=0.9, tau_temporal=0.8))
     assert found["baseline"]["text"] == llm.answer(llm.prefill(encoded), QUESTION).text
     assert found["merged"]["text"] == llm.answer(llm.prefill(encoded, plan), QUESTION).text
     assert found["tokens"] == {"all": plan.num_patches, "kept": plan.num_tokens}
@@ -135,8 +135,9 @@ def test_a_budget_is_met_and_the_baseline_can_be_left_out(ask: Callable, video: 
 def test_layer_root_level_and_positions_reach_the_engine(
     ask: Callable, llm: VideoLLM, video: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    rules, prefill = [], llm.prefill
+    rules, prefill, timed = [], llm.prefill, llm.timed_prefill
     monkeypatch.setattr(llm, "prefill", lambda *a, position_rule, **k: rules.append(position_rule) or prefill(*a))
+    monkeypatch.setattr(llm, "timed_prefill", lambda *a, position_rule, **k: rules.append(position_rule) or timed(*a))
     options = "--num-frames 2 --runs 1 --json --max-new-tokens 1 --tau-spatial -1 --tau-temporal 0 --merge-layer 3"
     code, out, _ = ask(video, QUESTION, *options.split(), "--root-level", 2, "--position-rule", "merged")
     assert code == 0
@@ -176,15 +177,15 @@ def test_what_was_left_to_the_model_is_in_the_json(ask: Callable, llm: VideoLLM,
 def test_a_preset_fills_what_was_not_given(given: dict, expected: tuple) -> None:
     model = "lmms-lab/LLaVA-Video-7B-Qwen2"
     left_open = dict.fromkeys(("tau_spatial", "tau_temporal", "retention", "rules", "merge_layer", "position_rule"))
-    found = merge_settings(model, preset=published("videomme-50", model), **(left_open | given))
-    assert (found.tau_spatial, found.tau_temporal, found.rules, found.merge_layer, found.position_rule) == expected
+    found = run_settings(model, published("videomme-50", model), **(left_open | given)).as_dict()
+    assert tuple(found[name] for name in left_open if name != "retention") == expected
 
 
 @pytest.mark.parametrize(("given", "prefer"), [(None, "temporal"), ("spatial", "spatial")])
 def test_a_budget_goes_as_the_model_advises(tmp_path: Path, given: str | None, prefer: str) -> None:
     advice = {"tau_spatial": 0.9, "tau_temporal": 0.8, "prefer": "temporal"}
     (tmp_path / "sttm.json").write_text(json.dumps(advice), encoding="utf-8")
-    assert merge_settings(str(tmp_path), None, None, 0.3, prefer=given).prefer == prefer
+    assert run_settings(str(tmp_path), retention=0.3, prefer=given).method.prefer == prefer
 
 
 @pytest.mark.parametrize(

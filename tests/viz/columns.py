@@ -6,6 +6,7 @@ from dataclasses import fields
 from types import SimpleNamespace
 
 from sttm_core.engine import Answer
+from sttm_core.methods import Sttm
 from sttm_core.timing import Timings
 from viz.studio import Column
 
@@ -20,18 +21,19 @@ class Seconds(Timings):
 
 
 TIMES = Seconds(decode=0.2, vision=0.4, merge=0.1, prefill=1.2, first_token=0.1)
+SHARES = {"kept": 0.1, "layer_average": 0.4, "kv_bytes": 0.4}
 
 
 def answer(text: str, timings: Timings = TIMES) -> Answer:
     """A finished answer."""
-    return Answer(text, 3, timings, 20, 1000, 2000, 0.5, True)
+    return Answer(text, 3, timings, 20, 1000, 2000, 0.5, True, shares=SHARES)
 
 
 def column(kept: int | None, given: Answer | None) -> Column:
     """The baseline (``kept`` None), or the merged column with so many tokens left."""
     tokens = PATCHES if kept is None else kept
     plan = None if kept is None else SimpleNamespace(
-        num_tokens=kept, num_patches=PATCHES, retention=kept / PATCHES, tau_spatial=0.9, tau_temporal=0.8
+        num_tokens=kept, num_patches=PATCHES, retention=kept / PATCHES, method=Sttm(0.9, 0.8)
     )  # fmt: skip
     prefix = SimpleNamespace(
         encoded=SimpleNamespace(merge_layer=LAYER), tokens_before=PATCHES + TEXT, tokens_after=tokens + TEXT

@@ -27,11 +27,11 @@ def small_studio(folder: Path, *questions: Question, **options: object) -> Studi
 
 def without_memory_for(studio: Studio, monkeypatch, *columns: str) -> None:
     """Let the prefill of ``"baseline"`` or ``"merged"`` run out of memory."""
-    prefill = studio.llm.prefill
+    prefill = studio.llm.timed_prefill
 
-    def fail(encoded, plan=None, **options):
-        if ("baseline" if plan is None else "merged") in columns:
+    def fail(encoded, method=None, **options):
+        if ("baseline" if method is None else "merged") in columns:
             raise OutOfMemoryError("The GPU's memory did not suffice; use fewer frames.")
-        return prefill(encoded, plan, **options)
+        return prefill(encoded, method, **options)
 
-    monkeypatch.setattr(studio.llm, "prefill", fail)
+    monkeypatch.setattr(studio.llm, "timed_prefill", fail)

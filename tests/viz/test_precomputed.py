@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from sttm_core.advice import SHIPPED_MODEL
-from sttm_core.comparison import MergeSettings
 from sttm_core.engine import VideoLLM
+from sttm_core.settings import RunSettings
 from viz.precomputed import FOLDER, Precomputed, file_hash, fingerprint, same_tables, save
 from viz.samples import load_samples
 from viz.studio import Studio
@@ -68,8 +68,8 @@ def test_a_sample_opens_without_decoding_or_encoding(llm, monkeypatch):
     monkeypatch.setattr("viz.studio.VideoClip.open", lambda *a, **k: pytest.fail("decoded"))
     monkeypatch.setattr(llm, "encode", lambda *a, **k: pytest.fail("encoded"))
     ref = studio.open_sample("code-short")
-    settings = MergeSettings(0.95, 0.97, retention=0.3)
+    settings = RunSettings.of(tau_spatial=0.95, tau_temporal=0.97, retention=0.3)
     data = studio.inspector_data(ref, settings)
     assert (ref.num_frames, data.num_frames, data.title) == (16, 16, "A code for one second")
-    assert settings.plan(data).retention <= 0.3
+    assert data.plan(settings).retention <= 0.3
     assert data.needles

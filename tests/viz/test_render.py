@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 
 from sttm_core.advice import SHIPPED_MODEL
-from sttm_core.comparison import MergeSettings
 from sttm_core.engine import VideoLLM
+from sttm_core.settings import RunSettings
 from sttm_core.video import VideoClip, write_mp4
 from tests.viz.hand_plan import hand_plan, noise_frames
 from viz.__main__ import Overlay, check_out, draw, main
@@ -69,7 +69,7 @@ def test_a_contact_sheet_is_what_the_overlays_draw(
     overlays = [part for name in order for part in ("--overlay", name)]
     assert render(video, "--out", out, "--columns", "2", *overlays, *THRESHOLDS)[0] == 0
     clip = VideoClip.open(video, FRAMES)
-    plan = MergeSettings(0.9, 0.8).plan(llm.encode(clip))
+    plan = llm.encode(clip).plan(RunSettings.of(tau_spatial=0.9, tau_temporal=0.8))
     wanted = render_strip(clip.frames, plan, Mixed([HeatOverlay(), QuadtreeOverlay()]), 2, times=clip.times)
     assert np.array_equal(np.asarray(Image.open(out)), wanted)
 

@@ -14,8 +14,8 @@ import torch
 
 from sttm_core import Quadtree, similarity_tables
 from sttm_core.advice import Advice
-from sttm_core.comparison import MergeSettings
 from sttm_core.engine import OutOfMemoryError
+from sttm_core.settings import RunSettings
 from sttm_core.store import Store
 from sttm_core.timing import Timings
 from sttm_core.video import VideoError, write_mp4
@@ -27,14 +27,12 @@ from viz.studio import Studio
 from viz.tabs.needle import NeedleCheck
 from viz.tabs.sweep import Sweeper
 
-SETTINGS = MergeSettings(0.9, 0.9)
+SETTINGS = RunSettings.of(tau_spatial=0.9, tau_temporal=0.9)
 FRAMES, SIDE = 4, 6
 
 
 class FakeEncoded:
     """An encoded video of random tokens."""
-
-    root_level = 1
 
     def __init__(self, clip, merge_layer: int) -> None:
         self.clip, self.merge_layer = clip, merge_layer
@@ -42,6 +40,9 @@ class FakeEncoded:
         self.tables = similarity_tables(tokens, Quadtree(SIDE, SIDE, 1))
         self.layout = SimpleNamespace(shape=(FRAMES, SIDE, SIDE), num_patches=FRAMES * SIDE * SIDE)
         self.step_frames = np.arange(FRAMES)
+
+    def plan(self, settings: RunSettings):
+        return settings.plan(None, self.tables)
 
 
 class FakeModel:
@@ -58,12 +59,12 @@ class FakeModel:
         if not question.strip():
             raise ValueError("the question is empty.")
 
-    def encode(self, clip, *, merge_layer: int, root_level: int, allowance) -> FakeEncoded:
+    def encode(self, clip, *, merge_layer: int, allowance) -> FakeEncoded:
         self.calls.append("encode")
         return FakeEncoded(clip, merge_layer)
 
-    def prefill(self, encoded, plan, *, position_rule, allowance):
-        column = "baseline" if plan is None else "merged"
+    def timed_prefill(self, encoded, method, *, position_rule, allowance):
+        column, plan = ("baseline", None) if method is None else ("merged", method.plan(None, encoded.tables))
         self.calls.append(column)
         if column in self.fails:
             raise OutOfMemoryError(f"The GPU's memory did not suffice for the {column}.")
@@ -87,7 +88,7 @@ def make(clip_path, *fails: str, **options) -> Studio:
     return Studio(FakeModel(*fails), Advice(0.9, 0.9), max_frames=8, samples={"one": sample}, **options)
 
 
-def last(studio: Studio, ref, question: str = "What?", settings: MergeSettings = SETTINGS):
+def last(studio: Studio, ref, question: str = "What?", settings: RunSettings = SETTINGS):
     *_, columns = studio.ask(ref, question, settings)
     return columns
 
@@ -111,7 +112,7 @@ def test_other_settings_need_a_new_merged_prefix_only(clip_path, changed):
     studio = make(clip_path)
     ref = studio.open(clip_path, FRAMES)
     last(studio, ref)
-    baseline, merged = last(studio, ref, settings=replace(SETTINGS, **changed))
+    baseline, merged = last(studio, ref, settings=SETTINGS.but(**changed))
     assert (baseline.cached, merged.cached) == (True, False)
     assert studio.llm.calls.count("encode") == 1
 
@@ -165,7 +166,7 @@ def test_the_bound_holds_and_is_what_is_held(tmp_path):
     for path in paths:
         ref = studio.open(path, 8)
         for taus in ({}, {"tau_spatial": 0.5}, {"position_rule": "merged"}):
-            last(studio, ref, settings=replace(SETTINGS, **taus))
+            last(studio, ref, settings=SETTINGS.but(**taus))
             assert studio.store.held.fits(studio.store.bound)
     assert 1 < len(studio.store) < len(paths)
     del ref
@@ -223,14 +224,15 @@ def test_the_frames_are_those_of_the_video_asked_for(clip_path, tmp_path):
 
 def test_limits_and_positions_reach_the_model(clip_path, monkeypatch):
     studio, seen = make(clip_path), []
-    answering, prefill = studio.llm.answering, studio.llm.prefill
+    answering, prefill = studio.llm.answering, studio.llm.timed_prefill
     monkeypatch.setattr(
         studio.llm, "answering", lambda *a, **limits: seen.append(limits["max_new_tokens"]) or answering(*a, **limits)
     )
     monkeypatch.setattr(
-        studio.llm, "prefill", lambda *a, **options: seen.append(options["position_rule"]) or prefill(*a, **options)
+        studio.llm, "timed_prefill",
+        lambda *a, **options: seen.append(options["position_rule"]) or prefill(*a, **options),
     )
-    settings = replace(SETTINGS, position_rule="merged")
+    settings = SETTINGS.but(position_rule="merged")
     *_, columns = studio.ask(studio.open(clip_path, FRAMES), "What?", settings, 7)
     assert seen == ["merged", 7, "merged", 7]
     *_, _ = studio.measure(columns, "What?", settings, 1)
@@ -257,7 +259,7 @@ def test_one_column_out_of_memory_does_not_lose_the_other(clip_path, failing, al
 
 def test_other_failures_are_not_swallowed(clip_path):
     studio = make(clip_path)
-    studio.llm.prefill = lambda *a, **k: (_ for _ in ()).throw(RuntimeError("shape mismatch"))
+    studio.llm.timed_prefill = lambda *a, **k: (_ for _ in ()).throw(RuntimeError("shape mismatch"))
     with pytest.raises(RuntimeError, match="shape mismatch"):
         last(studio, studio.open(clip_path, FRAMES))
 
@@ -285,7 +287,7 @@ def test_the_store_is_shared_by_content_not_by_name(clip_path, tmp_path):
     for path in (clip_path, copy):
         studio.encoded(studio.open(path, FRAMES), SETTINGS)
     assert studio.llm.calls == ["encode"]
-    studio.encoded(studio.open(clip_path, FRAMES), MergeSettings(0.9, 0.9, merge_layer=1))
+    studio.encoded(studio.open(clip_path, FRAMES), RunSettings.of(tau_spatial=0.9, tau_temporal=0.9, merge_layer=1))
     assert studio.llm.calls == ["encode", "encode"]
 
 

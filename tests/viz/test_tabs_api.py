@@ -7,7 +7,7 @@ import json
 import pytest
 
 from sttm_core import limits
-from sttm_core.comparison import MergeSettings
+from sttm_core.settings import RunSettings
 from sttm_core.video import VideoError
 from tests.core.video.test_stamps import make_sound
 from tests.viz.small_studio import FRAMES, GRID, QUESTION, small_studio, without_memory_for
@@ -32,9 +32,9 @@ def studio(tmp_path):
 def test_a_plan_is_the_cores(studio, changed):
     given = SAMPLE | changed
     found = Endpoints(studio).plan(**given)
-    settings = MergeSettings(**{name: value for name, value in given.items() if name not in ("sample", "num_frames")})
+    settings = RunSettings.of(**{name: value for name, value in given.items() if name not in ("sample", "num_frames")})
     encoded = studio.encoded(studio.open_sample("blocks", given["num_frames"]), settings)
-    assert found == plan_dict(settings.plan(encoded))
+    assert found == plan_dict(encoded.plan(settings))
     assert encoded.merge_layer == given["merge_layer"]
     assert found["tokens"]["kept"] < found["tokens"]["all"] == given["num_frames"] * GRID * GRID
     assert found["retention"] <= given.get("retention", 1)
@@ -54,7 +54,7 @@ def test_answers_are_the_engines_and_timings_those_of_all_runs(studio, monkeypat
     monkeypatch.setattr(studio, "measure", lambda *a: measured.append(a[-1]) or measure(*a))
     found = json.loads(json.dumps(Endpoints(studio).ask(question=QUESTION, runs=runs, **SAMPLE), allow_nan=False))
     assert measured == ([] if runs == 1 else [runs]) and found["runs"] == runs and "error" not in found
-    llm, encoded = studio.llm, studio.encoded(studio.open_sample("blocks"), MergeSettings())
+    llm, encoded = studio.llm, studio.encoded(studio.open_sample("blocks"), RunSettings.of())
     plan = encoded.tables.plan(0.9, 0.8)
     for column, prefix in (("baseline", llm.prefill(encoded)), ("merged", llm.prefill(encoded, plan))):
         assert found[column]["text"] == llm.answer(prefix, QUESTION).text

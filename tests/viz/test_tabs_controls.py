@@ -8,8 +8,8 @@ from types import SimpleNamespace
 import gradio as gr
 import pytest
 
-from sttm_core.comparison import MergeSettings
 from sttm_core.presets import presets_for
+from sttm_core.settings import RunSettings
 from tests.core.tiny import tiny
 from viz.tabs import controls
 from viz.tabs.arguments import arguments, check
@@ -77,15 +77,18 @@ def test_an_unknown_preset_is_refused_and_the_shipped_model_has_none() -> None:
     [
         (
             (THRESHOLDS, 0.9, 0.8, 30, "balanced", "paper", MODEL_DEFAULT, 2),
-            MergeSettings(0.9, 0.8, merge_layer=2),
+            RunSettings.of(tau_spatial=0.9, tau_temporal=0.8, merge_layer=2),
         ),
         (
             (BUDGET, 1, 0, 25, "temporal", "as_released", "survived", 0),
-            MergeSettings(1.0, 0.0, 0.25, "as_released", 0, "survived", prefer="temporal"),
+            RunSettings.of(
+                tau_spatial=1.0, tau_temporal=0.0, retention=0.25, rules="as_released", merge_layer=0,
+                position_rule="survived", prefer="temporal",
+            ),  # fmt: skip
         ),
     ],
 )
-def test_what_the_panel_says(values: tuple, expected: MergeSettings) -> None:
+def test_what_the_panel_says(values: tuple, expected: RunSettings) -> None:
     assert settings_from(*values) == expected
 
 

@@ -93,7 +93,7 @@ def test_thresholds_are_sent_only_where_the_server_chose_them(studio, name, mode
     assert settings.get("keep", False) != sent and ("rules" in settings) == sent
     assert [("value" in slider) for slider in sliders_of(shown)] == [sent, sent]
     if sent:
-        plan = explore.settings_from(*values).plan(studio.encoded(ref, studio.start))
+        plan = studio.encoded(ref, studio.start).plan(explore.settings_from(*values))
         assert (settings["tauSpatial"], settings["tauTemporal"]) == (plan.tau_spatial, plan.tau_temporal)
     assert all({"minimum", "maximum", "step"} <= set(slider) for slider in sliders_of(shown))
 

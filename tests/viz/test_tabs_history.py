@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from sttm_core.comparison import MergeSettings
+from sttm_core.settings import RunSettings
 from tests.viz.columns import LAYER, PATCHES, TIMES, answer, column
 from viz.studio import VideoRef
 from viz.tabs.history import HISTORY, history_row, prefill_curve, run_record, write_history
@@ -21,7 +21,7 @@ def run(kept: int = 10, question: str = "What?", ref: VideoRef = REF, layer: int
     columns = column(None, answer("one")), column(kept, answer("two", TIMES / 2))
     for name, value in changes.items():
         setattr(columns[0], name, value)
-    return run_record(ref, question, MergeSettings(0.9, 0.8), columns, layer)
+    return run_record(ref, question, RunSettings.of(tau_spatial=0.9, tau_temporal=0.8), columns, layer)
 
 
 def test_a_row_has_what_its_headers_say():

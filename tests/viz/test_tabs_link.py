@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 
-from sttm_core.comparison import MergeSettings
+from sttm_core.settings import RunSettings
 from viz.tabs.link import Link
 
 STUDIO = SimpleNamespace(
-    samples={"a": None, "b": None}, max_frames=32, start=MergeSettings(0.95, 0.97, prefer="temporal"),
+    samples={"a": None, "b": None}, max_frames=32,
+    start=RunSettings.of(tau_spatial=0.95, tau_temporal=0.97, prefer="temporal"),
     llm=SimpleNamespace(merge_layers=range(1, 6)),
 )  # fmt: skip
 DEFAULT = STUDIO.start
@@ -19,7 +19,7 @@ DEFAULT = STUDIO.start
 
 def linked(**settings) -> Link:
     """The first sample with these settings."""
-    return Link("a", replace(DEFAULT, **settings))
+    return Link("a", DEFAULT.but(**settings))
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from sttm_core import Quadtree, SimilarityTables
+from sttm_core import MergePlan, Quadtree, SimilarityTables
+from sttm_core.settings import RunSettings
 from sttm_core.video import step_frames
 
 from .images import FrameFiles, encode_frames
@@ -100,6 +101,10 @@ class InspectorData:
     def with_settings(self, **settings: Any) -> InspectorData:
         """The same video, beginning with other `settings`."""
         return replace(self, settings={**self.settings, **settings})
+
+    def plan(self, settings: RunSettings) -> MergePlan:
+        """What STTM merges at these settings: the tables tell, no features are needed."""
+        return settings.plan(None, self.tables)
 
     def payload(self, frames_url: str | None = None) -> dict[str, Any]:
         """Everything as one JSON-able object for the browser.

@@ -7,7 +7,8 @@ from dataclasses import replace
 import gradio as gr
 from gradio.components.api_component import Api
 
-from sttm_core.comparison import Comparison, MergeSettings, settings_used
+from sttm_core.comparison import Comparison, settings_used
+from sttm_core.settings import RunSettings
 
 from ..exports import plan_dict
 from ..studio import Studio, VideoRef
@@ -76,7 +77,7 @@ class Endpoints:
                 pass
         return self._result(ref, question, settings, columns)
 
-    def _result(self, ref: VideoRef, question: str, settings: MergeSettings, columns) -> dict:
+    def _result(self, ref: VideoRef, question: str, settings: RunSettings, columns) -> dict:
         failed = next((column.error for column in columns if column.error), "")
         if columns[1].answer is None:
             raise ValueError(failed)
@@ -86,13 +87,14 @@ class Endpoints:
         result = Comparison(ref.name, ref.num_frames, llm.name, question, used, plan, baseline, merged, runs).as_dict()
         return result | ({"error": failed} if failed else {})
 
-    def _settings(self, rules="paper", merge_layer=None, prefer=None, **numbers) -> MergeSettings:
+    def _settings(self, rules="paper", merge_layer=None, prefer=None, **numbers) -> RunSettings:
         """What was given, and what a visit begins with for the rest."""
         check(self.arguments, rules=rules, merge_layer=merge_layer, prefer=prefer, **numbers)
         given = {name: float(value) for name, value in numbers.items() if value is not None}
         layer = None if merge_layer is None else int(merge_layer)
         start = self.studio.start
-        return replace(start, **given, rules=rules or start.rules, merge_layer=layer, prefer=prefer or start.prefer)
+        own = start.method
+        return start.but(**given, rules=rules or own.rules, merge_layer=layer, prefer=prefer or own.prefer)
 
     def _open(self, video: str | None, sample: str, num_frames) -> VideoRef:
         check(self.arguments, sample=sample, num_frames=num_frames)

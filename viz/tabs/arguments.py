@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from sttm_core.comparison import MAX_TAU
 from sttm_core.engine import VideoLLM
 from sttm_core.methods.sttm.budget import EXPONENTS
+from sttm_core.methods.sttm.method import MAX_TAU
 from sttm_core.methods.sttm.plan import RULES
 
 MOST_RUNS = 20

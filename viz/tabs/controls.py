@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 import gradio as gr
 
-from sttm_core.comparison import MergeSettings
 from sttm_core.methods.sttm.budget import EXPONENTS
 from sttm_core.methods.sttm.plan import RULES
 from sttm_core.positions import POSITION_RULES
 from sttm_core.presets import preset as published_preset
 from sttm_core.presets import presets_for
+from sttm_core.settings import RunSettings
 
 from ..glossary import glossary_html
 from ..studio import Studio, VideoRef
@@ -51,9 +51,9 @@ class Controls:
         return [*values, self.rules, self.position_rule, self.merge_layer]
 
 
-def settings_from(mode, tau_s, tau_t, budget, prefer, rules, position_rule, merge_layer) -> MergeSettings:
-    """`MergeSettings` from the values of `Controls.settings`; ValueError in one sentence if one is out of range."""
-    return MergeSettings(
+def settings_from(mode, tau_s, tau_t, budget, prefer, rules, position_rule, merge_layer) -> RunSettings:
+    """`RunSettings` from the values of `Controls.settings`; ValueError in one sentence if one is out of range."""
+    return RunSettings.of(
         tau_spatial=float(tau_s),
         tau_temporal=float(tau_t),
         retention=float(budget) / 100 if mode == BUDGET else None,

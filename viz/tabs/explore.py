@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import gradio as gr
 
-from sttm_core.comparison import MergeSettings
 from sttm_core.methods.sttm.budget import thresholds_for_retention
 from sttm_core.presets import presets_for
+from sttm_core.settings import RunSettings
 from sttm_core.video import is_browser_playable, write_preview
 
 from ..inspector import InspectorData
 from ..inspector.component import SLIDERS_JS, as_update, component
 from ..precomputed import ROUTE
-from ..studio import Studio, VideoRef
+from ..studio import Studio, VideoRef, with_thresholds
 from .controls import (
     BUDGET,
     MODEL_DEFAULT,
@@ -110,8 +110,8 @@ class Explorer:
             gr.Dropdown(value=link.sample), gr.Slider(value=ref.asked),
             gr.Radio(value=BUDGET if by_budget else THRESHOLDS),
             gr.Slider(value=round(100 * (link.settings.retention or 0.3)), visible=by_budget),
-            gr.Radio(value=link.settings.prefer, visible=by_budget),
-            gr.Radio(value=link.settings.rules), gr.Radio(value=link.settings.position_rule or MODEL_DEFAULT),
+            gr.Radio(value=link.settings.method.prefer, visible=by_budget),
+            gr.Radio(value=link.settings.method.rules), gr.Radio(value=link.settings.position_rule or MODEL_DEFAULT),
             gr.Slider(value=s.merge_layer(link.settings)),
             gr.Textbox(value=link.question) if link.question else gr.skip(),
         )  # fmt: skip
@@ -138,7 +138,7 @@ class Explorer:
         """What to open a video with: ``frames``, unless a published setting is chosen."""
         return frames if preset == NO_PRESET else preset_frames(self.studio, preset)
 
-    def warn(self, ref: VideoRef, settings: MergeSettings) -> None:
+    def warn(self, ref: VideoRef, settings: RunSettings) -> None:
         """Say before anything runs if the unmerged video won't fit into memory."""
         expected = self.studio.llm.estimate(ref.num_frames, ref.size, merge_layer=settings.merge_layer)
         if expected.warning:
@@ -156,11 +156,11 @@ class Explorer:
         ref = self._again(shown, frames, settings, progress)
         return ref, (*updates(self.showing(ref, settings)), gr.skip(), gr.skip())
 
-    def shown_updates(self, ref: VideoRef, settings: MergeSettings) -> tuple:
+    def shown_updates(self, ref: VideoRef, settings: RunSettings) -> tuple:
         """Updates that show another video; thresholds that are not a budget's stay where they are by then."""
         return updates(self.showing(ref, settings), keep=settings.retention is None)
 
-    def _again(self, ref: VideoRef, frames: int, settings: MergeSettings, progress: gr.Progress) -> VideoRef:
+    def _again(self, ref: VideoRef, frames: int, settings: RunSettings, progress: gr.Progress) -> VideoRef:
         """The same video with so many frames, after a warning where it won't fit."""
         progress(0.2, desc=f"encoding {frames} frames")
         if ref.sample_id:
@@ -176,7 +176,8 @@ class Explorer:
         if settings.retention is None:
             return None
         tables = self.studio.tables(ref, settings)
-        found = thresholds_for_retention(tables, settings.retention, prefer=settings.prefer, rules=settings.rules)
+        how = {"prefer": settings.method.prefer, "rules": settings.method.rules}
+        found = thresholds_for_retention(tables, settings.retention, **how)
         if found.retention > settings.retention:
             gr.Warning(f"This video can't go below {found.retention:.1%}; that is what you see.", title="Budget")
         return {"tauSpatial": found.tau_spatial, "tauTemporal": found.tau_temporal}
@@ -185,14 +186,15 @@ class Explorer:
         """The video as it was uploaded, or a preview that browsers can play."""
         return gr.Video(value=playable(ref.path))
 
-    def showing(self, ref: VideoRef, settings: MergeSettings, frame: int | None = None) -> Showing:
+    def showing(self, ref: VideoRef, settings: RunSettings, frame: int | None = None) -> Showing:
         """The video with these settings, encoded or precomputed; at a frame, or else where its needle is seen."""
         if settings.retention is not None:
-            plan = settings.plan(self.studio.inspector_data(ref, settings))
-            settings = replace(settings, tau_spatial=plan.tau_spatial, tau_temporal=plan.tau_temporal)
+            plan = self.studio.inspector_data(ref, settings).plan(settings)
+            settings = with_thresholds(settings, plan)
         data = self.studio.inspector_data(ref, settings)
         chosen = {
-            "tauSpatial": settings.tau_spatial, "tauTemporal": settings.tau_temporal, "rules": settings.rules,
+            "tauSpatial": settings.method.tau_spatial, "tauTemporal": settings.method.tau_temporal,
+            "rules": settings.method.rules,
             "frame": _first_look(data) if frame is None else frame,
         }  # fmt: skip
         questions = self.studio.samples[ref.sample_id].questions if ref.sample_id else ()

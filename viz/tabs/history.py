@@ -5,10 +5,10 @@ from __future__ import annotations
 import csv
 import json
 import tempfile
-from dataclasses import asdict
 from pathlib import Path
 
-from sttm_core.comparison import MergeSettings, answer_dict
+from sttm_core.comparison import answer_dict, knobs_used
+from sttm_core.settings import RunSettings
 
 from ..labels import duration
 from ..studio import Column, VideoRef
@@ -20,14 +20,12 @@ HISTORY = (
 
 
 def run_record(
-    ref: VideoRef, question: str, settings: MergeSettings, columns: tuple[Column, Column], layer: int
+    ref: VideoRef, question: str, settings: RunSettings, columns: tuple[Column, Column], layer: int
 ) -> dict:
     """One run of the visit, JSON-ready: settings, retention, both answers with timings; a failed column is None."""
     baseline, merged = columns
     plan = merged.plan
-    used = asdict(settings) | {
-        "tau_spatial": plan.tau_spatial, "tau_temporal": plan.tau_temporal, "merge_layer": layer,
-    }  # fmt: skip
+    used = settings.as_dict() | knobs_used(plan.method) | {"merge_layer": layer}
     return {
         "video": ref.name,
         "video_sha256": ref.content_hash,

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-from sttm_core.comparison import MergeSettings
 from sttm_core.positions import POSITION_RULES
+from sttm_core.settings import RunSettings
 
 from ..studio import Studio
 
@@ -20,7 +20,7 @@ READ = {
     "prefer": ("prefer", str),
     "rules": ("rules", str),
     "positions": ("position_rule", str),
-}  # names in an address: field of `MergeSettings`, how to read it
+}  # names in an address: field of `RunSettings`, how to read it
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Link:
     """What an address says; whatever it does not say, or says wrongly, is as the model and the sample advise."""
 
     sample: str
-    settings: MergeSettings
+    settings: RunSettings
     num_frames: int | None = None
     frame: int | None = None
     question: str = ""
@@ -69,13 +69,13 @@ def link_js(inspector_id: str) -> str:
     }}"""
 
 
-def _settings(query: Mapping[str, str], studio: Studio) -> MergeSettings:
+def _settings(query: Mapping[str, str], studio: Studio) -> RunSettings:
     layers = studio.llm.merge_layers
     layer = _whole(query, "layer", layers[-1])
-    settings = replace(studio.start, merge_layer=None if layer is None else max(layers[0], layer))
+    settings = studio.start.but(merge_layer=None if layer is None else max(layers[0], layer))
     for name, (field, read) in READ.items():
         with suppress(ValueError):  # the others may still make sense
-            settings = replace(settings, **{field: read(query[name])}) if name in query else settings
+            settings = settings.but(**{field: read(query[name])}) if name in query else settings
     return settings
 
 

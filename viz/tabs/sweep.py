@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import gradio as gr
 import numpy as np
 
-from sttm_core.comparison import MergeSettings, first_token
+from sttm_core.comparison import first_token
 from sttm_core.engine import EncodedVideo
 from sttm_core.methods.sttm.budget import retention_surface
 from sttm_core.methods.sttm.plan import MergePlan
+from sttm_core.settings import RunSettings
 
 from ..charts import retention_per_frame, retention_surface_chart
 from ..inspector.ranges import threshold_ranges
@@ -61,7 +62,7 @@ class Sweeper:
         first_token(self.studio.llm, encoded, None, question, None, self.studio.allowance())
         for step, budget in enumerate(BUDGETS):
             progress(step / len(BUDGETS), desc=f"asking at {budget:.0%}")
-            plan = None if budget == 1 else replace(settings, retention=budget).plan(encoded)
+            plan = None if budget == 1 else encoded.plan(settings.but(retention=budget))
             allowance = self.studio.allowance()  # a question at each budget
             prefix, _ = self.studio.prefix(held, settings, plan, allowance)
             answer = self.studio.llm.answer(prefix, question, max_new_tokens=int(new_tokens), allowance=allowance)
@@ -82,7 +83,7 @@ class Sweeper:
         settings = settings_from(*values)
         encoded, plan = self.studio.planned(ref, settings)
         taus_s, taus_t = surface_axes(encoded, with_thresholds(settings, plan))
-        surface = retention_surface(encoded.tables, taus_s, taus_t, rules=settings.rules)
+        surface = retention_surface(encoded.tables, taus_s, taus_t, rules=settings.method.rules)
         point = (plan.tau_spatial, plan.tau_temporal)
         times = encoded.clip.times[encoded.step_frames]
         return (
@@ -111,9 +112,9 @@ def empty_sweep() -> tuple:
     return [], gr.Column(visible=False)
 
 
-def surface_axes(encoded: EncodedVideo, settings: MergeSettings) -> tuple[np.ndarray, np.ndarray]:
+def surface_axes(encoded: EncodedVideo, settings: RunSettings) -> tuple[np.ndarray, np.ndarray]:
     """Threshold values for the surface: the range in which this video's retention moves."""
-    ranges = threshold_ranges(encoded.tables, settings.tau_spatial, settings.tau_temporal)
+    ranges = threshold_ranges(encoded.tables, settings.method.tau_spatial, settings.method.tau_temporal)
     return tuple(
         np.linspace(ranges[name]["min"], min(1.0, ranges[name]["max"]), SURFACE_STEPS)
         for name in ("tauSpatial", "tauTemporal")

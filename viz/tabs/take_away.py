@@ -46,8 +46,8 @@ class Exporter:
         """The inspector with its video, sliders and the visit's runs as one HTML file."""
         settings = settings_from(*values)
         data = self.studio.inspector_data(ref, settings)
-        plan = settings.plan(data)
-        chosen = {"tauSpatial": plan.tau_spatial, "tauTemporal": plan.tau_temporal, "rules": settings.rules}
+        plan = data.plan(settings)
+        chosen = {"tauSpatial": plan.tau_spatial, "tauTemporal": plan.tau_temporal, "rules": settings.method.rules}
         runs = [dict(zip(HISTORY, history_row(run), strict=True)) for run in history]
         path = _new_file(f"{_stem(ref)}-inspector.html")
         path.write_text(export_html(data, chosen, runs), encoding="utf-8")
@@ -62,7 +62,7 @@ class Exporter:
     def data(self, ref: VideoRef, history: list[dict], *values) -> str:
         """The plan at the present settings and the runs of the visit, as JSON."""
         settings = settings_from(*values)
-        plan = settings.plan(self.studio.inspector_data(ref, settings))
+        plan = self.studio.inspector_data(ref, settings).plan(settings)
         return str(write_plan(plan, history, _new_file(f"{_stem(ref)}-plan.json")))
 
     def film(self, ref: VideoRef, history: list[dict], *values, progress=gr.Progress()) -> str:

@@ -55,10 +55,13 @@ class Sttm(Method):
             check_retention(self.retention)
         if self.root_level < 0:
             raise ValueError(f"The root level must be at least 0, got {self.root_level}.")
-        choices = {"rules": RULES, "weighting": WEIGHTINGS, "prefer": tuple(EXPONENTS)}
-        for name, known in choices.items():
-            if getattr(self, name) not in known:
-                raise ValueError(f"{name} must be one of {', '.join(known)}, got {getattr(self, name)!r}.")
+        for value, known, wanted in (
+            (self.rules, RULES, "The rules must be one of"),
+            (self.weighting, WEIGHTINGS, "The weighting must be one of"),
+            (self.prefer, tuple(EXPONENTS), "A budget may prefer"),
+        ):
+            if value not in known:
+                raise ValueError(f"{wanted} {', '.join(known)}, got {value!r}.")
 
     @property
     def tables_key(self) -> tuple:

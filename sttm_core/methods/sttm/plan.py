@@ -94,6 +94,11 @@ class MergePlan(Plan):
         return int((self.member_counts > 1).sum())
 
     @property
+    def details(self) -> dict:
+        """Count of the merge chains, and frames that the longest spans."""
+        return {"chains": {"count": self.num_chains, "longest": self.longest_chain}}
+
+    @property
     def longest_chain(self) -> int:
         """Frames spanned by the chain that spans most (1 without any link)."""
         return int(self.frame_spans.max())

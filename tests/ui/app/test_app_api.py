@@ -27,14 +27,14 @@ def test_samples(client, studio):
 
 
 def test_plan_of_an_upload_is_the_core_s(client, studio, clip_path):
-    from sttm_core.comparison import MergeSettings
+    from sttm_core.settings import RunSettings
 
     found = client.predict(
         video=handle_file(clip_path), num_frames=4, tau_spatial=0.95, tau_temporal=0.9, rules="as_released",
         api_name="/plan",
     )  # fmt: skip
-    settings = MergeSettings(0.95, 0.9, rules="as_released")
-    plan = settings.plan(studio.encoded(studio.open(clip_path, 4), settings))
+    settings = RunSettings.of(tau_spatial=0.95, tau_temporal=0.9, rules="as_released")
+    plan = studio.encoded(studio.open(clip_path, 4), settings).plan(settings)
     assert found["boxes"] == plan.boxes.tolist()
     assert found["tokens"] == {"all": 784, "kept": plan.num_tokens}
     assert found["retention"] == pytest.approx(plan.num_tokens / 784)
