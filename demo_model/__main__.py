@@ -61,7 +61,7 @@ def train(
     pause_after: Annotated[
         float | None, typer.Option(help="Minutes after which this run saves and ends, to be resumed.")
     ] = None,
-    start: Annotated[
+    weights: Annotated[
         Path | None, typer.Option(help="Folder of an exported model whose weights to start from; the same at each run.")
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of weights and clips.")] = 0,
@@ -71,13 +71,13 @@ def train(
     merging: Annotated[bool, typer.Option(help="Merge tokens in some steps (needs scipy), or only drop them.")] = True,
     device: Annotated[str, typer.Option(help="cuda, cpu, or auto.")] = "auto",
 ) -> None:
-    """Train by the clock, from nothing or --start; stop and resume at any time. On several GPUs: torchrun."""
+    """Train by the clock, from nothing or --weights; stop and resume at any time. On several GPUs: torchrun."""
     from demo_model.footage import load_footage
     from demo_model.train import Trainer, TrainSettings, continued, join_processes, tiny_settings
 
     settings = {"minutes": minutes, "seed": seed, "workers": workers, "merging": merging}
     chosen = tiny_settings(max_steps=None, **settings) if _size(size) == "tiny" else TrainSettings(**settings)
-    chosen = continued(chosen, start) if start else chosen
+    chosen = continued(chosen, weights) if weights else chosen
     clips = load_footage(footage) if footage else None
     with join_processes(_device(device)) as place:
         trainer = Trainer(chosen, place, clips, typer.echo)

@@ -169,7 +169,7 @@ def test_command_line_trains_and_exports(tmp_path):
     assert result.exit_code == 0 and (tmp_path / "m" / "model.safetensors").is_file()
     made = json.loads((tmp_path / "facts.json").read_text())
     assert "1 x CPU" in made["Compute"] and "8x8 = 64 tokens" in made["Architecture"] and "Started from" not in made
-    options += ["--start", str(tmp_path / "m")]
+    options += ["--weights", str(tmp_path / "m")]
     result = run(app, ["train", "--resume", str(tmp_path / "d"), *options], catch_exceptions=False)
     assert result.exit_code == 0 and "[2, 4 frames]" in result.output
     result = run(app, ["train", "--resume", str(tmp_path / "c"), *options])
