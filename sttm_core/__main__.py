@@ -40,7 +40,7 @@ MaxNewTokens = Annotated[
 ]
 NumFrames = Annotated[int, typer.Option(min=1, help="Frames of the video.")]
 FrameSide = Annotated[int, typer.Option(min=1, help="Of a frame in pixels; matters to Qwen-VL only.")]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON alone.")]
 
 
 @app.callback()
@@ -77,6 +77,24 @@ def ask(
         print(json.dumps(result.as_dict(), indent=2, allow_nan=False))
     else:
         show(result, Console(highlight=False))
+
+
+@app.command()
+def methods(json_output: Json = False) -> None:
+    """Every method that `--method` takes: where it acts, whether the question decides, its knobs with defaults."""
+    from .methods import METHODS, about
+
+    found = [about(method) for method in METHODS.values()]
+    if json_output:
+        print(json.dumps(found, indent=2, allow_nan=False))
+        return
+    console = Console(highlight=False)
+    for method in found:
+        decides = "the question decides" if method["query_aware"] else "any question"
+        console.print(f"[bold]{method['name']}[/bold]  {method['title']}", soft_wrap=True)
+        console.print(f"    {method['paper']}; acts on {method['acts_on']}; {decides}", style="dim", soft_wrap=True)
+        knobs = ", ".join(f"{knob}={'none' if value is None else value}" for knob, value in method["knobs"].items())
+        console.print(Text(f"    {knobs}"), soft_wrap=True)
 
 
 @app.command()

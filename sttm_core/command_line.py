@@ -158,17 +158,31 @@ def run_settings(model: str, preset: PublishedPreset | None = None, **given) -> 
 
     given = {name: value for name, value in given.items() if value is not None}
     given |= dict(map(_knob, given.pop("knobs", ())))
+    if "budget" in given and "retention" not in given:
+        raise ValueError(f"--budget {given['budget']} says what a budget is a share of; give --retention with it.")
     if "retention" in given and ("tau_spatial" in given or "tau_temporal" in given):
         raise ValueError("A budget finds both thresholds by itself; give --retention or thresholds, not both.")
     if given.get("method", STTM) != STTM:
         if preset is not None:
             raise ValueError(f"Published presets are thresholds of STTM; leave --preset out for {given['method']}.")
-        return RunSettings.of(**given)
+        return _of_one_budget(given)
     own = advice_for(model)
     advised = {"prefer": own.prefer} | {name: getattr(preset or own, name) for name in ("tau_spatial", "tau_temporal")}
     if preset is not None:
         advised |= {name: getattr(preset, name) for name in ("rules", "merge_layer", "position_rule")}
     return RunSettings.of(**(advised | given))
+
+
+def _of_one_budget(given: dict) -> RunSettings:
+    """Settings of a method other than STTM; ValueError for a budget beside a knob that stands for one."""
+    from .methods import METHODS
+    from .settings import RunSettings
+
+    settings = RunSettings.of(**given)
+    twice = [knob for knob in METHODS[settings.name].overrides if knob in given]
+    if "retention" in given and twice:
+        raise ValueError(f"{twice[0]} and a budget decide the same thing; give --retention or --knob {twice[0]}.")
+    return settings
 
 
 def _knob(text: str) -> tuple[str, float | int | str]:

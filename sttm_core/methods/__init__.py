@@ -5,6 +5,8 @@ make_method("tome", retention=0.5, rules="as_released").plan(tokens).apply(token
 
 from __future__ import annotations
 
+from typing import Any
+
 from ..method import METHODS, Method, make_method
 from .dycoke import Dycoke
 from .evs import Evs
@@ -30,4 +32,12 @@ ROWS: tuple[type[Method], ...] = (
 
 METHODS.update({method.name: method for method in ROWS})
 
-__all__ = ["METHODS", "Method", "make_method", *(method.__name__ for method in ROWS)]
+
+
+def about(method: type[Method]) -> dict[str, Any]:
+    """What there is to know of a method before it runs, JSON-ready; ``knobs`` by name with their defaults."""
+    told = ("name", "title", "paper", "acts_on", "query_aware", "merge_layer")
+    return {name: getattr(method, name) for name in told} | {"knobs": dict(method.knobs())}
+
+
+__all__ = ["METHODS", "Method", "about", "make_method", *(method.__name__ for method in ROWS)]
