@@ -156,7 +156,7 @@ def compare(
 
 def settings_used(llm: VideoLLM, settings: RunSettings) -> RunSettings:
     """``settings`` with what was left to the model filled in."""
-    return settings.resolved(llm.default_merge_layer, llm.default_position_rule)
+    return settings.resolved(llm.default_merge_layer, llm.default_position_rule, llm.merge_layers[0])
 
 
 def measure(

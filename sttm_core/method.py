@@ -194,6 +194,7 @@ class Method:
         acts_on: ``"tokens"``, ``"layers"`` or ``"pixels"``, see the module's text.
         query_aware: whether the question decides what is kept: the prefix then serves that question alone.
         merge_layer: decoder layer before which the method was published to act; None for the model's own (STTM's k).
+        position_rule: positions that its publication keeps (`sttm_core.positions`); None for the model's own.
         overrides: knobs of the publication that decide in the place of ``retention`` where they are given.
     """
 
@@ -203,6 +204,7 @@ class Method:
     acts_on: ClassVar[str] = "tokens"
     query_aware: ClassVar[bool] = False
     merge_layer: ClassVar[int | None] = None
+    position_rule: ClassVar[str | None] = None
     overrides: ClassVar[tuple[str, ...]] = ()
 
     def plan(self, tokens: torch.Tensor, tables: Tables | None = None) -> Plan:

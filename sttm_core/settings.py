@@ -100,11 +100,20 @@ class RunSettings:
             raise ValueError(f"a budget of {self.budget} needs the encoded video; encode it first.")
         return shape.kept_share(self.retention, self.budget)
 
-    def resolved(self, merge_layer: int, position_rule: str) -> RunSettings:
-        """With what was left to the model filled in, so that equal runs have equal settings."""
-        layer = self.method.merge_layer if self.merge_layer is None else self.merge_layer
-        layer = merge_layer if layer is None else layer
-        return replace(self, merge_layer=layer, position_rule=self.position_rule or position_rule)
+    def resolved(self, merge_layer: int, position_rule: str, first_layer: int = 0) -> RunSettings:
+        """With what was left to the method and the model filled in, so that equal runs have equal settings.
+
+        Args:
+            merge_layer, position_rule: the model's own.
+            first_layer: the first layer before which this model lets tokens be merged.
+        """
+        own = self.method.merge_layer
+        layer = merge_layer if own is None else max(own, first_layer)
+        return replace(
+            self,
+            merge_layer=layer if self.merge_layer is None else self.merge_layer,
+            position_rule=self.position_rule or self.method.position_rule or position_rule,
+        )
 
     def as_dict(self) -> dict[str, Any]:
         """Flat and JSON-ready; ``RunSettings.of(**settings.as_dict())`` gives the same record."""

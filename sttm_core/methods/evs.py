@@ -46,6 +46,7 @@ class Evs(Method):
     title: ClassVar[str] = "EVS"
     paper: ClassVar[str] = "Bagrov et al., 2025, arXiv 2510.14624"
     merge_layer: ClassVar[int | None] = 0
+    position_rule: ClassVar[str | None] = "survived"
     overrides: ClassVar[tuple[str, ...]] = ("q",)
 
     retention: float = 0.5

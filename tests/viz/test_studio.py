@@ -49,7 +49,7 @@ class FakeModel:
     """Counts calls; ``fails`` names columns whose prefill runs out of memory."""
 
     name, num_parameters, default_merge_layer, num_layers = "fake", 12_800_000, 2, 6
-    default_position_rule = "reassigned"
+    default_position_rule, merge_layers = "reassigned", range(6)
     device = torch.device("cpu")
 
     def __init__(self, *fails: str) -> None:
