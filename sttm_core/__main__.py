@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from dataclasses import fields
+from dataclasses import asdict, fields, replace
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
@@ -15,18 +15,26 @@ from rich.table import Table
 from rich.text import Text
 
 from . import command_line as options
-from .command_line import Progress, prepare, quiet_stdout, run
+from .command_line import Progress, load_model, prepare, quiet_stdout, run
 from .limits import check_question
 
 if TYPE_CHECKING:
     from .comparison import Comparison
-    from .engine import Answer
+    from .engine import Answer, VideoLLM
     from .estimate import Estimate
     from .method import Plan
+    from .video import VideoClip
 
+LIMITS = {"baseline": True, "runs": 3, "max_new_tokens": None}  # of `ask`, where no option says otherwise
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
-Question = Annotated[str, typer.Argument(help="What to ask about it.", show_default=False)]
+AskedVideo = Annotated[str | None, typer.Argument(help="Video file.", show_default=False)]
+Question = Annotated[str | None, typer.Argument(help="What to ask about it.", show_default=False)]
+From = Annotated[
+    str | None,
+    typer.Option("--from", help="Repeat a run exactly: the file with what --json printed or the page saved as runs."),
+]
+RunNumber = Annotated[int | None, typer.Option("--run", min=1, help="Which run of --from, where it holds several.")]
 PositionRule = Annotated[
     Literal["reassigned", "survived", "merged"] | None,
     typer.Option(
@@ -51,32 +59,80 @@ def commands() -> None:
 @app.command()
 @options.grouped
 def ask(
-    video: options.Video,
-    question: Question,
+    video: AskedVideo = None,
+    question: Question = None,
     num_frames: options.NumFrames = None,
     baseline: Baseline = True,
     runs: Runs = 3,
     max_new_tokens: MaxNewTokens = None,
     json_output: Json = False,
+    from_file: From = None,
+    run_number: RunNumber = None,
     *,
     merging: options.Merging,
     position_rule: PositionRule = None,
     loading: options.Loading,
 ) -> None:
     """Ask one question and compare: both answers, their TTFTs by stage, retention, tokens, memory."""
+    limits = {"baseline": baseline, "runs": runs, "max_new_tokens": max_new_tokens}
+    if from_file is not None:
+        if question is not None or num_frames is not None or position_rule is not None or merging != options.Merging():
+            raise ValueError("--from brings its own question, frames and settings; give at most the video beside it.")
+        ask_again(from_file, run_number, video, loading, limits, json_output)
+        return
+    if video is None or question is None:
+        missing = "VIDEO" if video is None else "QUESTION"
+        raise ValueError(f"Missing argument {missing!r}.")
     check_question(question)  # before a video is read or a model loaded
     with quiet_stdout(), Progress() as progress:
+        loading = with_rope(loading, merging.preset)
         clip, llm, settings = prepare(progress, video, num_frames, merging, loading, position_rule=position_rule)
         from .comparison import compare
 
-        limits = {"baseline": baseline, "runs": runs, "max_new_tokens": max_new_tokens}
         result = compare(llm, clip, question, settings, progress=progress.working, **limits)
+    tell(result, llm, clip, {"video": video, "loading": asdict(loading), "limits": limits}, json_output)
+
+
+def ask_again(
+    source: str, number: int | None, video: str | None, loading: options.Loading, limits: dict, json_output: bool
+) -> None:
+    """Repeat a recorded run; options that were not given are as then."""
+    from .comparison import compare
+    from .repeat import read_run
+
+    run = read_run(source, number)
+    given = {name: value for name, value in limits.items() if value != LIMITS[name]}
+    limits = LIMITS | run.limits | given
+    loading = run.loading(loading)
+    with quiet_stdout(), Progress() as progress:
+        progress.checking("reading the video")
+        clip = run.open(video)
+        progress.checking("loading the model")
+        llm = load_model(loading)
+        run.check_model(llm)
+        result = compare(llm, clip, run.question, run.settings, progress=progress.working, **limits)
+    print(run.differences(result), file=sys.stderr)
+    typed = {"video": video or str(clip.path), "loading": asdict(loading), "limits": limits}
+    tell(result, llm, clip, typed, json_output)
+
+
+def with_rope(loading: options.Loading, preset: str | None) -> options.Loading:
+    """The scaling that a published setting asks for, where no option does."""
+    found = options.published(preset, loading.model)
+    return replace(loading, rope_factor=loading.rope_factor or (found.rope_factor if found else None))
+
+
+def tell(result: Comparison, llm: VideoLLM, clip: VideoClip, typed: dict, json_output: bool) -> None:
+    """The result on stdout, as a table or as one JSON object with all that it takes to repeat the run."""
     if result.budget_missed:
         print(result.budget_missed, file=sys.stderr)
-    if json_output:
-        print(json.dumps(result.as_dict(), indent=2, allow_nan=False))
-    else:
+    if not json_output:
         show(result, Console(highlight=False))
+        return
+    from .provenance import run_truth
+
+    said = result.as_dict() | run_truth(llm, clip, result.question) | {"typed": typed}
+    print(json.dumps(said, indent=2, allow_nan=False))
 
 
 @app.command()
