@@ -2,10 +2,22 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import httpx
 import pytest
 
 import app
 from sttm_core.command_line import run
+from viz.samples import load_samples
 
 
 @pytest.mark.parametrize(
@@ -39,3 +51,35 @@ def test_help_needs_no_model(capsys: pytest.CaptureFixture) -> None:
     shown = capsys.readouterr().out
     for option in ("--model", "--host", "--port", "--share", "--auth", "--max-frames", "--max-upload-mb", "--device"):
         assert option in shown
+
+
+@pytest.fixture
+def running(tmp_path: Path) -> Iterator[tuple[subprocess.Popen, str]]:
+    """The application as a process of its own, and its address."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    process = subprocess.Popen(
+        [sys.executable, "app.py", "--port", str(port)], cwd=Path(app.__file__).parent,
+        env=os.environ | {"GRADIO_TEMP_DIR": str(tmp_path)}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    address, patience = f"http://127.0.0.1:{port}/", time.monotonic() + 120
+    while time.monotonic() < patience:
+        with suppress(httpx.TransportError):
+            httpx.get(address)
+            break
+        time.sleep(0.5)
+    yield process, address
+    process.kill()
+
+
+@pytest.mark.parametrize("ending", [signal.SIGTERM, signal.SIGINT])
+def test_what_visitors_leave_goes_with_the_process(running, tmp_path: Path, ending: int) -> None:
+    process, address = running
+    film = load_samples()["two-shapes"].path.read_bytes()
+    name = httpx.post(f"{address}gradio_api/upload", files={"files": ("film.mp4", film)}, timeout=60).json()[0]
+    (folder,) = tmp_path.iterdir()
+    assert Path(name).is_relative_to(folder) and Path(name).read_bytes() == film
+    process.send_signal(ending)
+    process.wait(60)
+    assert list(tmp_path.iterdir()) == []

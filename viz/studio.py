@@ -240,6 +240,10 @@ class Studio:
         self.store.keep(held)
         return held.whole
 
+    def plan(self, ref: VideoRef, settings: RunSettings) -> MergePlan:
+        """What is merged: from the tables alone, so that no picture is encoded for it."""
+        return settings.plan(None, self.tables(ref, settings))
+
     def inspector_data(self, ref: VideoRef, settings: RunSettings) -> InspectorData:
         """What the browser needs to draw and re-plan: pictures and tables, precomputed where they are."""
         data = self.shipped(ref, settings)

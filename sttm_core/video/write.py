@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import secrets
 from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
 from fractions import Fraction
@@ -61,7 +62,7 @@ def _even(frame: np.ndarray) -> np.ndarray:
 def _encoder(path: Path, rate: Fraction) -> Iterator[_Mp4Encoder]:
     """An encoder into `path`; the file appears when it is complete, and not at all after an exception."""
     check_av()
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.part")
+    unfinished = path.with_name(f".{path.name}.{secrets.token_hex(8)}.part")  # others may write the same file now
     try:
         with av.open(str(unfinished), "w", format="mp4", options={"movflags": "faststart"}) as container:
             encoder = _Mp4Encoder(container, rate)

@@ -11,7 +11,7 @@ from sttm_core.settings import RunSettings
 from sttm_core.video import VideoError
 from tests.core.video.test_stamps import make_sound
 from tests.viz.small_studio import FRAMES, GRID, QUESTION, small_studio, without_memory_for
-from viz.exports import plan_dict
+from viz.plan_files import plan_dict
 from viz.tabs.api import Endpoints
 from viz.tabs.arguments import MOST_RUNS
 

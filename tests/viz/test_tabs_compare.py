@@ -11,9 +11,13 @@ import pytest
 
 from sttm_core.video import VideoClip
 from tests.viz.small_studio import FRAMES, QUESTION, VALUES, small_studio, without_memory_for
+from viz.files import Files
+from viz.inspector import data
 from viz.tabs.compare import Comparer, chart_of, history_updates
+from viz.tabs.controls import settings_from
+from viz.tabs.downloads import VIDEO_FPS, Exporter
+from viz.tabs.explore import Explorer
 from viz.tabs.history import HISTORY
-from viz.tabs.take_away import VIDEO_FPS, Exporter
 
 BUDGET = ("budget", *VALUES[1:])
 
@@ -46,16 +50,17 @@ def test_cards_fill_and_the_history_grows_by_one(studio, runs):
 
 
 @pytest.mark.parametrize("failing", [("baseline",), ("merged",), ("baseline", "merged")])
-def test_without_memory_the_card_says_so(studio, monkeypatch, failing):
+def test_without_memory_the_card_says_so(studio, tmp_path, monkeypatch, failing):
     without_memory_for(studio, monkeypatch, *failing)
     left, right, history, _ = asked(studio, 3)[-1]
     for name, card in (("baseline", left), ("merged", right)):
         assert ("did not suffice" in card) == (name in failing) and ("TTFT" in card) == (name not in failing)
     assert len(history) == (len(failing) < 2)  # nothing was answered, nothing is kept
-    assert chart_of(history, False)[1].visible is False and history_updates(history)[0].visible == bool(history)
+    log, *_ = history_updates(Files(tmp_path / "made"), history)
+    assert chart_of(history, False)[1].visible is False and log.visible == bool(history)
 
 
-def test_the_chart_is_that_of_the_last_run(studio):
+def test_the_chart_is_that_of_the_last_run(studio, tmp_path):
     first = asked(studio)[-1][2]
     history = asked(studio, history=first, values=BUDGET)[-1][2]
     chart, box = chart_of(history, True)
@@ -64,7 +69,7 @@ def test_the_chart_is_that_of_the_last_run(studio):
     stages = zip(last["baseline"]["timings_s"].values(), last["merged"]["timings_s"].values(), strict=True)
     assert box.visible and seconds == [list(pair) for pair in stages]
     assert chart_of([], False)[1].visible is False
-    log, table, as_csv, as_json = history_updates(history)
+    log, table, as_csv, as_json = history_updates(Files(tmp_path / "made"), history)
     assert log.visible and as_csv.interactive and as_json.interactive
     assert [row[0] for row in table.value["data"]] == [QUESTION] * 2 and len(table.value["data"][0]) == len(HISTORY)
 
@@ -79,8 +84,8 @@ def test_another_video_empties_the_cards_and_keeps_what_was_measured_on_it(studi
 
 
 @pytest.mark.parametrize("values", [VALUES, BUDGET])
-def test_what_is_taken_home_is_the_plan_that_is_seen(studio, values):
-    exporter, ref = Exporter(studio), studio.open_sample("blocks")
+def test_what_is_taken_home_is_the_plan_that_is_seen(studio, tmp_path, values):
+    exporter, ref = Exporter(studio, Files(tmp_path / "made")), studio.open_sample("blocks")
     found = json.loads(Path(exporter.data(ref, [], *values)).read_text())["plan"]
     assert found["retention"] <= (0.3 if values is BUDGET else 1)
     page = Path(exporter.page(ref, asked(studio)[-1][2], *values)).read_text()
@@ -89,8 +94,8 @@ def test_what_is_taken_home_is_the_plan_that_is_seen(studio, values):
     assert payload["settings"] == chosen and f"<td>{QUESTION}</td>" in page
 
 
-def test_files_are_named_after_the_video_and_hold_every_step(studio):
-    exporter, ref = Exporter(studio), studio.open_sample("blocks")
+def test_files_are_named_after_the_video_and_hold_every_step(studio, tmp_path):
+    exporter, ref = Exporter(studio, Files(tmp_path / "made")), studio.open_sample("blocks")
     assert Path(exporter.page(ref, [], *VALUES)).name == "blocks-inspector.html"
     for name, stem in (("Mein Film: ä.mp4", "Mein-Film"), ("....mp4", "video"), ("äö.mp4", "video")):
         assert Path(exporter.data(replace(ref, name=name), [], *VALUES)).name == f"{stem}-plan.json"
@@ -102,3 +107,17 @@ def test_files_are_named_after_the_video_and_hold_every_step(studio):
 
     film = VideoClip.open(exporter.film(ref, [], *VALUES, progress=Progress()), 64)
     assert (film.num_source_frames, film.name, round(film.fps)) == (FRAMES, "blocks-merged.mp4", VIDEO_FPS)
+
+
+def test_only_what_shows_pictures_encodes_them(tmp_path, monkeypatch):
+    """An upload's JPEGs take 0.3 s at 64 frames; thresholds and plans need none."""
+    studio = small_studio(tmp_path)
+    encoded, encode = [], data.encode_frames
+    monkeypatch.setattr(data, "encode_frames", lambda *args: encoded.append(1) or encode(*args))
+    ref, settings = studio.open(studio.samples["blocks"].path, FRAMES), settings_from(*BUDGET)
+    exporter, explorer = Exporter(studio, Files(tmp_path / "made")), Explorer(studio)
+    exporter.data(ref, [], *BUDGET), exporter.figure(ref, [], *BUDGET), explorer.budget(ref, *BUDGET)
+    assert encoded == []
+    assert explorer.showing(ref, settings).payload["images"] and encoded == [1]  # once, though the budget comes first
+    exporter.page(ref, [], *BUDGET)
+    assert encoded == [1, 1]

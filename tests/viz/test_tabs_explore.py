@@ -9,13 +9,13 @@ import pytest
 
 from sttm_core import thresholds_for_retention
 from sttm_core.command_line import open_video, published
-from sttm_core.video import VideoClip, VideoError, is_browser_playable
+from sttm_core.video import VideoClip, VideoError
 from tests.core.video.test_stamps import make
 from tests.viz.small_studio import FRAMES, GRID, VALUES, small_studio
 from viz.samples import Sample
 from viz.tabs import explore
 from viz.tabs.controls import NO_PRESET, preset_updates
-from viz.tabs.explore import Explorer, playable
+from viz.tabs.explore import Explorer
 from viz.tabs.visit import Visit, opens
 
 
@@ -148,14 +148,6 @@ def test_a_broken_upload_is_one_sentence(studio, tmp_path):
     (tmp_path / "film.mp4").write_text("just words")
     with pytest.raises(VideoError, match="^film.mp4 is not a video that can be read: "):
         Explorer(studio).open_upload(None, str(tmp_path / "film.mp4"), 4, NO_PRESET, *VALUES, progress=quiet)
-
-
-@pytest.mark.parametrize("name, codec", [("a.mp4", "libx264"), ("a.avi", "mpeg4")])
-def test_what_browsers_cannot_play_gets_a_preview(tmp_path, name, codec):
-    path = str(make(tmp_path / name, codec, num_frames=8))
-    shown = playable(path)
-    assert (shown == path) == (name == "a.mp4") and is_browser_playable(shown)
-    assert VideoClip.open(shown, 8).num_source_frames == 8
 
 
 @pytest.mark.parametrize("query", [{}, {"__theme": "dark"}])

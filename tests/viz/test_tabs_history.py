@@ -11,6 +11,7 @@ import pytest
 
 from sttm_core.settings import RunSettings
 from tests.viz.columns import LAYER, PATCHES, TIMES, answer, column
+from viz.files import Files
 from viz.studio import VideoRef
 from viz.tabs.history import HISTORY, history_row, prefill_curve, run_record, write_history
 
@@ -22,6 +23,11 @@ def run(kept: int = 10, question: str = "What?", ref: VideoRef = REF, layer: int
     for name, value in changes.items():
         setattr(columns[0], name, value)
     return run_record(ref, question, RunSettings.of(tau_spatial=0.9, tau_temporal=0.8), columns, layer)
+
+
+@pytest.fixture
+def files(tmp_path):
+    return Files(tmp_path)
 
 
 def test_a_row_has_what_its_headers_say():
@@ -38,20 +44,20 @@ def test_a_failed_column_leaves_the_row_readable():
     assert (row["all tokens"], row["merged"], row["faster"], row["TTFT all"]) == ("(failed)", "two", "", "")
 
 
-def test_files_hold_all_runs_and_no_path_and_no_formula():
+def test_files_hold_all_runs_and_no_path_and_no_formula(files):
     runs = [run(), run(question="=HYPERLINK(1)")]
-    as_csv, as_json = write_history(runs)
+    as_csv, as_json = write_history(runs, files)
     text = Path(as_csv).read_text(encoding="utf-8-sig")
     rows = list(csv.DictReader(text.splitlines()))
     assert [row["question"] for row in rows] == ["'=HYPERLINK(1)", "What?"]
     assert json.loads(Path(as_json).read_text(encoding="utf-8")) == runs
     assert "secret" not in text + Path(as_json).read_text(encoding="utf-8")
-    assert Path(as_csv).parent != Path(write_history(runs)[0]).parent, "each visit has its own folder"
+    assert Path(as_csv).parent != Path(write_history(runs, files)[0]).parent, "each visit has its own folder"
 
 
 @pytest.mark.parametrize("begins", ["=", "+", "-", "@"])
-def test_a_spreadsheet_takes_no_cell_for_a_formula(begins):
-    as_csv, _ = write_history([run(question=f"{begins}1+2")])
+def test_a_spreadsheet_takes_no_cell_for_a_formula(files, begins):
+    as_csv, _ = write_history([run(question=f"{begins}1+2")], files)
     rows = list(csv.DictReader(Path(as_csv).read_text(encoding="utf-8-sig").splitlines()))
     assert rows[0]["question"] == f"'{begins}1+2" and rows[0]["merged"] == "two"
 

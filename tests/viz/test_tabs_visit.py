@@ -16,7 +16,7 @@ from viz.tabs.explore import Explorer
 from viz.tabs.sweep import Sweeper
 from viz.tabs.visit import Visit, of_video, opens, whatever_is_shown
 
-OLD, NEW, OTHER = (VideoRef(f"/{name}.mp4", f"{name}.mp4", name, 4, (8, 8), 1.0) for name in ("old", "new", "other"))
+OLD, NEW, OTHER = (VideoRef(f"/{name}.mp4", f"{name}.mp4", name, 4, 4, (8, 8), 1.0) for name in ("old", "new", "other"))
 
 
 @pytest.mark.parametrize("order", list(permutations(range(3))))

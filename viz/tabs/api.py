@@ -10,7 +10,7 @@ from gradio.components.api_component import Api
 from sttm_core.comparison import Comparison, settings_used
 from sttm_core.settings import RunSettings
 
-from ..exports import plan_dict
+from ..plan_files import plan_dict
 from ..studio import Studio, VideoRef
 from .arguments import arguments, check
 from .errors import plain_errors

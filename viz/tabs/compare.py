@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import gradio as gr
 
 from ..cards import answer_card, empty_cards, working_cards
 from ..charts import ttft_bars
+from ..files import Files
 from ..inspector.component import as_update
 from ..studio import Column, Studio, VideoRef
 from .busy import busy_from, idle_after
@@ -86,10 +88,10 @@ def chart_of(history: list[dict], dark: bool) -> tuple:
     return gr.Plot(value=chart), gr.Accordion(visible=True)
 
 
-def history_updates(history: list[dict]) -> tuple:
+def history_updates(files: Files, history: list[dict]) -> tuple:
     """The log's visibility, its table and the two files."""
     rows = [history_row(run) for run in reversed(history)]
-    as_csv, as_json = write_history(history)
+    as_csv, as_json = write_history(history, files)
     return (
         gr.Accordion(visible=bool(rows)),
         gr.Dataframe(value=rows),
@@ -133,7 +135,9 @@ def build_compare(questions: list[list[str]]) -> Compare:
     )
 
 
-def wire_compare(studio: Studio, controls: Controls, explore: Explore, compare: Compare, dark) -> None:
+def wire_compare(
+    studio: Studio, files: Files, controls: Controls, explore: Explore, compare: Compare, dark
+) -> None:
     """Connect the question box, the suggestions and the columns."""
     comparer, c = Comparer(studio), compare
     asking = [c.ask.click, c.question.submit]
@@ -147,7 +151,7 @@ def wire_compare(studio: Studio, controls: Controls, explore: Explore, compare: 
     )  # fmt: skip
     idle_after(asked, c.ask, c.stop, "Ask", explore.opened.change)
     c.stop.click(stopped_cards, None, [c.left, c.right], **INSTANT)
-    c.runs.change(history_updates, c.runs, [c.log, c.history, c.csv, c.json], **INSTANT)
+    c.runs.change(partial(history_updates, files), c.runs, [c.log, c.history, c.csv, c.json], **INSTANT)
     c.runs.change(chart_of, [c.runs, dark], [c.chart, c.chart_box], **INSTANT)
     c.suggestions.click(lambda row: row[0], c.suggestions, c.question, **INSTANT)
     explore.opened.change(

@@ -12,8 +12,8 @@ import gradio as gr
 from sttm_core.methods.sttm.budget import thresholds_for_retention
 from sttm_core.presets import presets_for
 from sttm_core.settings import RunSettings
-from sttm_core.video import is_browser_playable, write_preview
 
+from ..files import Files
 from ..inspector import InspectorData
 from ..inspector.component import SLIDERS_JS, as_update, component
 from ..precomputed import ROUTE
@@ -31,6 +31,7 @@ from .controls import (
 )
 from .errors import plain_errors
 from .link import ARRIVED_JS, Link
+from .original import OriginalVideo
 from .visit import Visit, of_video, opens
 
 INSPECTOR_ID = "main"
@@ -182,15 +183,10 @@ class Explorer:
             gr.Warning(f"This video can't go below {found.retention:.1%}; that is what you see.", title="Budget")
         return {"tauSpatial": found.tau_spatial, "tauTemporal": found.tau_temporal}
 
-    def original(self, ref: VideoRef) -> gr.Video:
-        """The video as it was uploaded, or a preview that browsers can play."""
-        return gr.Video(value=playable(ref.path))
-
     def showing(self, ref: VideoRef, settings: RunSettings, frame: int | None = None) -> Showing:
         """The video with these settings, encoded or precomputed; at a frame, or else where its needle is seen."""
         if settings.retention is not None:
-            plan = self.studio.inspector_data(ref, settings).plan(settings)
-            settings = with_thresholds(settings, plan)
+            settings = with_thresholds(settings, self.studio.plan(ref, settings))
         data = self.studio.inspector_data(ref, settings)
         chosen = {
             "tauSpatial": settings.method.tau_spatial, "tauTemporal": settings.method.tau_temporal,
@@ -254,8 +250,9 @@ def build_explore(showing: Showing) -> Explore:
 
 
 def wire_explore(
-    app: gr.Blocks, studio: Studio, controls: Controls, explore: Explore, suggestions: gr.Dataset, question: gr.Textbox
-) -> None:
+    app: gr.Blocks, studio: Studio, files: Files, controls: Controls, explore: Explore, suggestions: gr.Dataset,
+    question: gr.Textbox,
+) -> None:  # fmt: skip
     """Connect panel and inspector."""
     explorer, c, e = Explorer(studio), controls, explore
     taus = [c.tau_s, c.tau_t]
@@ -285,7 +282,7 @@ def wire_explore(
         slider.input(inputs=slider, js=_set_js(name), **BROWSER_ONLY)
     c.rules.input(inputs=c.rules, js=_set_js("rules"), **BROWSER_ONLY)
     e.view.change(outputs=taus, js=SLIDERS_JS.format(id=INSPECTOR_ID), **BROWSER_ONLY)
-    c.original.expand(plain_errors(of_video(explorer.original)), e.visit, c.player, **OPENING)
+    c.original.expand(plain_errors(of_video(OriginalVideo(files).show)), e.visit, c.player, **OPENING)
     c.mode.input(_mode_controls, c.mode, [c.budget, c.prefer, *taus], **INSTANT)
     found = gr.JSON(visible="hidden")
     finding = gr.on(
@@ -294,15 +291,6 @@ def wire_explore(
         [e.visit, *c.settings], found, show_progress="hidden", trigger_mode="always_last", **OPENING,
     )  # fmt: skip
     finding.success(inputs=[c.mode, found, *taus], outputs=taus, js=FOUND_JS, **BROWSER_ONLY)
-
-
-def playable(path: str) -> str:
-    """The file itself, or an H.264 preview of it beside it where browsers can't play it."""
-    if is_browser_playable(path):
-        return path
-    preview = f"{path}.preview.mp4"
-    write_preview(path, preview)
-    return preview
 
 
 def _mode_controls(mode: str) -> tuple:

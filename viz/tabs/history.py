@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import csv
 import json
-import tempfile
-from pathlib import Path
 
 from sttm_core.comparison import answer_dict, knobs_used
 from sttm_core.settings import RunSettings
 
+from ..files import Files
 from ..labels import duration
 from ..studio import Column, VideoRef
 
@@ -53,15 +52,15 @@ def history_row(run: dict) -> list:
     ]  # fmt: skip
 
 
-def write_history(runs: list[dict]) -> tuple[str, str]:
-    """``runs.csv`` and ``runs.json`` in a new folder; a spreadsheet will not take a cell for a formula."""
-    folder = Path(tempfile.mkdtemp(prefix="sttm-runs-"))
-    (folder / "runs.json").write_text(json.dumps(runs, indent=1, ensure_ascii=False), encoding="utf-8")
-    with (folder / "runs.csv").open("w", newline="", encoding="utf-8-sig") as file:
+def write_history(runs: list[dict], files: Files) -> tuple[str, str]:
+    """New ``runs.csv`` and ``runs.json``; a spreadsheet will not take a cell for a formula."""
+    as_csv, as_json = files.new("runs.csv"), files.new("runs.json")
+    as_json.write_text(json.dumps(runs, indent=1, ensure_ascii=False), encoding="utf-8")
+    with as_csv.open("w", newline="", encoding="utf-8-sig") as file:
         writer = csv.writer(file)
         writer.writerow(HISTORY)
         writer.writerows([_no_formula(cell) for cell in history_row(run)] for run in reversed(runs))
-    return str(folder / "runs.csv"), str(folder / "runs.json")
+    return str(as_csv), str(as_json)
 
 
 def prefill_curve(runs: list[dict], ref: VideoRef, layer: int) -> dict[str, list[float]] | None:

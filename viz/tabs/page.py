@@ -6,19 +6,21 @@ from html import escape
 from pathlib import Path
 
 import gradio as gr
+from gradio.utils import get_upload_folder
 from starlette.routing import Mount
 from starlette.staticfiles import StaticFiles
 
+from ..files import Files
 from ..precomputed import FOLDER, ROUTE
 from ..samples import CLIPS
 from ..studio import Studio
 from .api import build_api, by_name_only_what_is_documented
 from .compare import build_compare, wire_compare
 from .controls import build_controls
+from .downloads import build_downloads, wire_downloads
 from .explore import BROWSER_ONLY, Explorer, build_explore, wire_explore
 from .needle import build_needle, wire_needle
 from .sweep import build_sweep, wire_sweep
-from .take_away import build_take_away, wire_take_away
 
 HERE = Path(__file__).parent
 SHEET_JS = """() => {
@@ -31,15 +33,21 @@ SHEET_JS = """() => {
 UPLOADS_KEPT_S = (3600, 24 * 3600)  # look every hour, delete what is older than a day
 
 
-def build_app(studio: Studio) -> gr.Blocks:
-    """The page over a `Studio`, not launched. Launch it with `launch_options`, which carry its look."""
+def build_app(studio: Studio, files: Files | None = None) -> gr.Blocks:
+    """The page over a `Studio`, not launched. Launch it with `launch_options`, which carry its look.
+
+    Args:
+        studio: does the work.
+        files: where files for visitors are made; None for a folder of this process where Gradio keeps its own.
+    """
+    files = files or Files.of_process(get_upload_folder())
     first = Explorer(studio).first()
     with gr.Blocks(title="STTM Studio", fill_width=True, analytics_enabled=False, delete_cache=UPLOADS_KEPT_S) as app:
         with gr.Row(elem_id="header"):
             gr.HTML(_header(studio), elem_id="title", padding=False)
-            take_away = build_take_away()
+            downloads = build_downloads()
             sheet = gr.Button("Settings", size="sm", elem_id="sheet-toggle")
-        take_away.link.render()
+        downloads.link.render()
         dark = gr.Checkbox(visible=False, value=False)
         with gr.Row(elem_id="page"):
             with gr.Column(scale=1, min_width=280, elem_id="panel"):
@@ -52,11 +60,11 @@ def build_app(studio: Studio) -> gr.Blocks:
                     sweep = build_sweep()
                 with gr.Tab("Needles", id="needle"):
                     needle = build_needle()
-        wire_explore(app, studio, controls, explore, compare.suggestions, compare.question)
-        wire_compare(studio, controls, explore, compare, dark)
+        wire_explore(app, studio, files, controls, explore, compare.suggestions, compare.question)
+        wire_compare(studio, files, controls, explore, compare, dark)
         wire_sweep(studio, controls, explore, sweep, compare.question, dark)
         wire_needle(studio, controls, needle)
-        wire_take_away(studio, controls, explore, compare, take_away)
+        wire_downloads(studio, files, controls, explore, compare, downloads)
         build_api(studio)
         sheet.click(outputs=sheet, js=SHEET_JS, **BROWSER_ONLY)
         app.load(outputs=dark, js="() => document.body.classList.contains('dark')", **BROWSER_ONLY)

@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from sttm_core import Quadtree, similarity_tables
-from viz import exports
-from viz.exports import plan_dict, write_figure, write_plan
+from viz import plan_files
+from viz.plan_files import plan_dict, write_figure, write_plan
 
 
 @pytest.fixture
@@ -47,7 +47,7 @@ def test_the_json_plan_rebuilds_the_tokens(tokens: torch.Tensor, rules: str) -> 
 def test_the_figure_shows_up_to_five_steps_by_their_first_frames(tokens, tmp_path, monkeypatch, steps, shown) -> None:
     seen = {}
     figure = SimpleNamespace(savefig=lambda path, dpi: None)
-    monkeypatch.setattr(exports, "merge_figure", lambda *given: seen.update(given=given) or figure)
+    monkeypatch.setattr(plan_files, "merge_figure", lambda *given: seen.update(given=given) or figure)
     clip = SimpleNamespace(frames=np.arange(2 * steps), times=np.arange(2 * steps) / 4)
     plan = similarity_tables(tokens[:steps], Quadtree(8, 12)).plan(0.9, 0.85)
     write_figure(SimpleNamespace(clip=clip, step_frames=np.arange(steps) * 2), plan, tmp_path / "plan.pdf")

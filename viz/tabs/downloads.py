@@ -1,9 +1,8 @@
-"""What a person takes home: the inspector as one HTML file, an MP4, a PDF figure, the plan as JSON, a link."""
+"""What a person downloads: the inspector as one HTML file, an MP4, a PDF figure, the plan as JSON, a link."""
 
 from __future__ import annotations
 
 import re
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,9 +10,10 @@ import gradio as gr
 
 from sttm_core.video import write_mp4
 
-from ..exports import write_figure, write_plan
+from ..files import Files
 from ..inspector import export_html
 from ..overlay import GhostOverlay, Mixed, QuadtreeOverlay, render_video
+from ..plan_files import write_figure, write_plan
 from ..studio import Studio, VideoRef
 from .compare import Compare
 from .controls import Controls, settings_from
@@ -28,7 +28,7 @@ EXPORTS = {"html": "Export HTML", "mp4": "MP4", "pdf": "PDF", "json": "JSON"}
 
 
 @dataclass(frozen=True)
-class TakeAway:
+class Downloads:
     """Buttons of the header by kind of file, each with the hidden one that the browser saves through."""
 
     exports: dict[str, tuple[gr.Button, gr.DownloadButton]]
@@ -39,8 +39,8 @@ class TakeAway:
 class Exporter:
     """The handlers."""
 
-    def __init__(self, studio: Studio) -> None:
-        self.studio = studio
+    def __init__(self, studio: Studio, files: Files) -> None:
+        self.studio, self.files = studio, files
 
     def page(self, ref: VideoRef, history: list[dict], *values) -> str:
         """The inspector with its video, sliders and the visit's runs as one HTML file."""
@@ -49,7 +49,7 @@ class Exporter:
         plan = data.plan(settings)
         chosen = {"tauSpatial": plan.tau_spatial, "tauTemporal": plan.tau_temporal, "rules": settings.method.rules}
         runs = [dict(zip(HISTORY, history_row(run), strict=True)) for run in history]
-        path = _new_file(f"{_stem(ref)}-inspector.html")
+        path = self.files.new(f"{_stem(ref)}-inspector.html")
         path.write_text(export_html(data, chosen, runs), encoding="utf-8")
         return str(path)
 
@@ -57,13 +57,13 @@ class Exporter:
         """Frames, partition and chains in the paper's style, as PDF."""
         settings = settings_from(*values)
         encoded, plan = self.studio.planned(ref, settings)
-        return str(write_figure(encoded, plan, _new_file(f"{_stem(ref)}-merged.pdf")))
+        return str(write_figure(encoded, plan, self.files.new(f"{_stem(ref)}-merged.pdf")))
 
     def data(self, ref: VideoRef, history: list[dict], *values) -> str:
         """The plan at the present settings and the runs of the visit, as JSON."""
         settings = settings_from(*values)
-        plan = self.studio.inspector_data(ref, settings).plan(settings)
-        return str(write_plan(plan, history, _new_file(f"{_stem(ref)}-plan.json")))
+        plan = self.studio.plan(ref, settings)
+        return str(write_plan(plan, history, self.files.new(f"{_stem(ref)}-plan.json")))
 
     def film(self, ref: VideoRef, history: list[dict], *values, progress=gr.Progress()) -> str:
         """The frames with partition and merged area drawn on them, as MP4."""
@@ -72,33 +72,35 @@ class Exporter:
         frames, times = encoded.clip.frames[encoded.step_frames], encoded.clip.times[encoded.step_frames]
         drawn = render_video(frames, plan, Mixed([GhostOverlay(), QuadtreeOverlay()]), times=times)
         pictures = progress.tqdm(drawn, total=len(frames), desc="drawing")
-        return str(write_mp4(pictures, _new_file(f"{_stem(ref)}-merged.mp4"), VIDEO_FPS))
+        return str(write_mp4(pictures, self.files.new(f"{_stem(ref)}-merged.mp4"), VIDEO_FPS))
 
 
-def build_take_away() -> TakeAway:
+def build_downloads() -> Downloads:
     """Header buttons, and the link where the clipboard can't take it."""
-    with gr.Row(elem_id="take-away"):
+    with gr.Row(elem_id="downloads"):
         buttons = {
             kind: gr.Button(words, size="sm", min_width=60, elem_id=f"export-{kind}") for kind, words in EXPORTS.items()
         }
         share = gr.Button("Copy link", size="sm", min_width=80, elem_id="copy-link")
     link = gr.Textbox(label="Link", visible=False, interactive=False, elem_id="link", max_lines=2, render=False)
     files = {kind: gr.DownloadButton(visible="hidden", elem_id=f"{kind}-file") for kind in EXPORTS}
-    return TakeAway({kind: (buttons[kind], files[kind]) for kind in EXPORTS}, share, link)
+    return Downloads({kind: (buttons[kind], files[kind]) for kind in EXPORTS}, share, link)
 
 
-def wire_take_away(studio: Studio, controls: Controls, explore: Explore, compare: Compare, take: TakeAway) -> None:
+def wire_downloads(
+    studio: Studio, files: Files, controls: Controls, explore: Explore, compare: Compare, downloads: Downloads
+) -> None:
     """Make a file on the server, then let the browser save it; write the link into address bar and clipboard."""
-    exporter, c = Exporter(studio), controls
+    exporter, c = Exporter(studio, files), controls
     makers = {"html": exporter.page, "mp4": exporter.film, "pdf": exporter.figure, "json": exporter.data}
-    for kind, (button, file) in take.exports.items():
+    for kind, (button, file) in downloads.exports.items():
         made = button.click(
             plain_errors(whatever_is_shown(makers[kind])), [explore.visit, compare.runs, *c.settings], file,
             show_progress_on=explore.view, **OPENING,
         )  # fmt: skip
         made.success(js=_save_js(f"{kind}-file"), **BROWSER_ONLY)
     linked = [c.sample, c.frames, *c.settings, compare.question]
-    take.share.click(inputs=linked, outputs=take.link, js=_copy_js(), **BROWSER_ONLY)
+    downloads.share.click(inputs=linked, outputs=downloads.link, js=_copy_js(), **BROWSER_ONLY)
     chosen = (c.sample, c.frames, c.mode, c.prefer, c.rules, c.position_rule, c.merge_layer)
     moves = [component.change for component in chosen]
     moves += [slider.release for slider in (c.tau_s, c.tau_t, c.budget)]
@@ -120,11 +122,6 @@ def _copy_js() -> str:
 def _save_js(element: str) -> str:
     found = f'document.querySelector("#{element} a, a#{element}, #{element}")'
     return f"() => {{ setTimeout(() => {found}?.click(), 60); }}"
-
-
-def _new_file(name: str) -> Path:
-    """A path for ``name`` in a new folder of its own."""
-    return Path(tempfile.mkdtemp(prefix="sttm-export-")) / name
 
 
 def _stem(ref: VideoRef) -> str:
