@@ -6,6 +6,7 @@ what it wrote until then stays. DIR gets the JSON of each benchmark and a log of
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
@@ -18,7 +19,16 @@ import torch
 import typer
 
 ROOT = Path(__file__).parents[1]
-TESTS = ("core/test_kernels.py", "core/test_placement.py", "core/test_vision.py", "benchmarks/test_on_gpu.py")
+TESTS = (
+    "core/methods",
+    "core/test_families.py",
+    "core/test_footprint.py",
+    "core/test_placement.py",
+    "core/test_store.py",
+    "core/test_vision.py",
+    "benchmarks/test_on_gpu.py",
+)
+WORKERS = str(min(12, os.cpu_count() or 1))  # most of these tests wait for the compiler
 TTFT = ("benchmarks.ttft", "--runs", "3")
 QWEN = "qwen2-vl-7b,qwen2.5-vl-7b,qwen3-vl-8b"
 TIMED_OUT = 124
@@ -40,7 +50,7 @@ class Step:
 
 
 STEPS = (
-    Step("tests", ("pytest", "-q", *(f"tests/{path}" for path in TESTS)), 8, writes=False),
+    Step("tests", ("pytest", "-q", "-n", WORKERS, *(f"tests/{path}" for path in TESTS)), 8, writes=False),
     Step("merge-op", ("benchmarks.merge_op", "--all"), 8),
     Step("ttft-llava", (*TTFT, "--shape", "llava-onevision-7b", "--frames", "64,128"), 4),
     Step("ttft-llava-compiled", (*TTFT, "--shape", "llava-onevision-7b", "--frames", "128", "--compile-vision"), 5),

@@ -44,7 +44,7 @@ def test_a_step_that_fails_or_hangs_stops_nobody(work: Path, capsys: pytest.Capt
 def test_every_step_is_a_command_that_exists(step: Step, tmp_path: Path) -> None:
     """Its options are known: typer reads them before anything runs."""
     if step.module[0] == "pytest":
-        assert all((gpu.ROOT / path).is_file() for path in step.module[2:])
+        assert all((gpu.ROOT / path).exists() for path in step.module if path.startswith("tests/"))
     else:
         assert command(step.module[0], *step.command(tmp_path)[3:], "--help").exit_code == 0
 

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from functools import cached_property
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -17,8 +17,21 @@ from . import dispatch
 from .components import released_labels, smallest_labels
 from .quadtree import Quadtree, lookup, take_columns, tree_tensor
 
-if TYPE_CHECKING:
-    from .similarity import SimilarityTables
+
+class Cosines(Protocol):
+    """What a plan is made from; `similarity.SimilarityTables` are."""
+
+    tree: Quadtree
+    pair_cosines: torch.Tensor
+    weighting: str
+
+    @property
+    def num_frames(self) -> int: ...
+
+    @property
+    def device(self) -> torch.device: ...
+
+    def split_minima(self, rules: str) -> torch.Tensor: ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -155,7 +168,7 @@ class NotFiniteError(ValueError):
 
 
 def build_plan(
-    tables: SimilarityTables, tau_spatial: float, tau_temporal: float, rules: str,
+    tables: Cosines, tau_spatial: float, tau_temporal: float, rules: str,
     not_finite: torch.Tensor | None = None,
 ) -> MergePlan:  # fmt: skip
     """The plan at these thresholds; comparisons are made in float32, as everywhere (see `SimilarityTables.plan`).
@@ -186,7 +199,7 @@ def build_plan(
     return MergePlan(tables.tree, *taus, rules, tables.weighting, *arrays)
 
 
-def _plan_arrays(tables: SimilarityTables, tau_s: float, tau_t: float, rules: str) -> tuple[torch.Tensor, ...]:
+def _plan_arrays(tables: Cosines, tau_s: float, tau_t: float, rules: str) -> tuple[torch.Tensor, ...]:
     """The arrays of a `MergePlan`, in its order."""
     tree, device = tables.tree, tables.device
     kept = keep_nodes(tables, tau_s, rules)
@@ -236,7 +249,7 @@ class KeptNodes:
     rank: torch.Tensor
 
 
-def keep_nodes(tables: SimilarityTables, tau_s: float, rules: str) -> KeptNodes:
+def keep_nodes(tables: Cosines, tau_s: float, rules: str) -> KeptNodes:
     """The spatial stage (paper section 3.1)."""
     tree, device = tables.tree, tables.device
     levels = kept_levels(tables.split_minima(rules) < tau_s, tree)  # [T, H*W]
@@ -263,7 +276,7 @@ def kept_levels(split: torch.Tensor, tree: Quadtree) -> torch.Tensor:
     return levels
 
 
-def mark_links(tables: SimilarityTables, kept: KeptNodes, tau_t: float) -> tuple[torch.Tensor, torch.Tensor]:
+def mark_links(tables: Cosines, kept: KeptNodes, tau_t: float) -> tuple[torch.Tensor, torch.Tensor]:
     """``[T-1, H*W]`` bool, whether the patch names a linked pair, and the cosines of all pairs (paper section 3.2).
 
     Of two kept nodes that share a patch the finer one lies inside the other, so its top-left patch names the pair once.
