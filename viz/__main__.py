@@ -15,7 +15,7 @@ from sttm_core import command_line as options
 from sttm_core.command_line import Progress, prepare, quiet_stdout, run
 
 if TYPE_CHECKING:
-    from sttm_core import MergePlan
+    from sttm_core.method import Plan
     from sttm_core.video import VideoClip
 
     from .overlay import Annotator
@@ -59,7 +59,7 @@ def render(
     merging: options.Merging,
     loading: options.Loading,
 ) -> None:
-    """Draw a video's merge plan on its frames."""
+    """Draw what a method leaves of a video on its frames; dropped patches are dark and hatched."""
     check_out(out)
     check_fps(fps)
     with quiet_stdout(), Progress() as progress:
@@ -91,7 +91,7 @@ def check_fps(fps: float) -> None:
         raise ValueError(f"fps is {fps}: give a number above 0 and up to 1000.")
 
 
-def draw(clip: VideoClip, plan: MergePlan, overlay: Iterable[Overlay], out: Path, columns: int, fps: float) -> None:
+def draw(clip: VideoClip, plan: Plan, overlay: Iterable[Overlay], out: Path, columns: int, fps: float) -> None:
     """Write the annotated frames as the file's ending says."""
     from PIL import Image
 

@@ -1,8 +1,7 @@
-"""Under the annotators: a plan's arrays, the way from patches to pixels, lines, text."""
+"""Under the annotators: the way from patches to pixels, lines, hatching, text."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
@@ -11,63 +10,10 @@ import matplotlib
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from sttm_core import MergePlan
+from sttm_core.method import Plan
 
 MAX_SIDE = 4096  # small frames are not enlarged beyond this, whatever their shape
-
-
-@dataclass(frozen=True, eq=False)
-class PlanArrays:
-    """What pictures need of a plan, as NumPy arrays on the CPU.
-
-    Attributes:
-        boxes: ``[M, 4]`` (y0, x0, y1, x1) of each kept node in patches; ``levels``, ``tokens``: ``[M]``.
-        frame_starts: ``[T+1]``, kept nodes of frame t are ``frame_starts[t]:frame_starts[t+1]``.
-        representative: ``[M]`` bool, the node whose box its token reports.
-        member_counts, patch_counts: ``[N]``; ``token_boxes``: ``[N, 5]``; ``member_of``: ``[T, H, W]``.
-        node_of_patch: ``[T, H, W]``, the kept node that covers each patch.
-    """
-
-    boxes: np.ndarray
-    levels: np.ndarray
-    tokens: np.ndarray
-    frame_starts: np.ndarray
-    representative: np.ndarray
-    member_counts: np.ndarray
-    patch_counts: np.ndarray
-    token_boxes: np.ndarray
-    member_of: np.ndarray
-    node_of_patch: np.ndarray
-
-    def nodes(self, frame_index: int) -> np.ndarray:
-        """Indices of the nodes kept in one frame."""
-        return np.arange(self.frame_starts[frame_index], self.frame_starts[frame_index + 1])
-
-    def survives(self, frame_index: int) -> np.ndarray:
-        """``[H, W]`` bool: patches under a box that stands for a token, not merged into an earlier frame."""
-        return self.representative[self.node_of_patch[frame_index]]
-
-
-@lru_cache(maxsize=8)
-def plan_arrays(plan: MergePlan) -> PlanArrays:
-    """The plan's arrays, brought to the CPU once a plan."""
-    plan = plan.to("cpu")
-    tokens, frames = plan.node_tokens.numpy(), plan.node_frames.numpy()
-    first = np.unique(tokens, return_index=True)[1]  # scan order: the first member represents its token
-    representative = np.zeros(len(tokens), dtype=bool)
-    representative[first] = True
-    return PlanArrays(
-        boxes=plan.node_boxes[:, 1:].numpy(),
-        levels=plan.tree.levels[plan.node_ids.numpy()],
-        tokens=tokens,
-        frame_starts=np.searchsorted(frames, np.arange(plan.num_frames + 1)),
-        representative=representative,
-        member_counts=plan.member_counts.numpy(),
-        patch_counts=plan.patch_counts.numpy(),
-        token_boxes=plan.boxes.numpy(),
-        member_of=plan.member_of.numpy(),
-        node_of_patch=plan.node_of_patch.numpy(),
-    )
+DROPPED_DIM, HATCH = 0.22, 96  # brightness left of a dropped patch, and the grey of the lines over it
 
 
 def pixel_edges(patches: int, pixels: int) -> np.ndarray:
@@ -84,7 +30,7 @@ def check_frame(frame: np.ndarray) -> None:
         raise ValueError(f"frame must have at least one pixel, got shape {list(frame.shape)}.")
 
 
-def check_frame_index(plan: MergePlan, frame_index: int) -> None:
+def check_frame_index(plan: Plan, frame_index: int) -> None:
     """ValueError unless the plan has this frame."""
     if not 0 <= frame_index < plan.num_frames:
         raise ValueError(f"frame_index must be from 0 to {plan.num_frames - 1}, got {frame_index!r}.")
@@ -107,35 +53,41 @@ def to_pixels(values: np.ndarray, canvas: np.ndarray) -> np.ndarray:
     return np.repeat(np.repeat(values, columns, axis=1), rows, axis=0)
 
 
-def pixel_boxes(canvas: np.ndarray, plan: MergePlan, boxes: np.ndarray) -> np.ndarray:
-    """``[n, 4]`` boxes in patches -> in pixels of ``canvas``; y0, x0, y1, x1, half open."""
-    ys = pixel_edges(plan.tree.height, canvas.shape[0])
-    xs = pixel_edges(plan.tree.width, canvas.shape[1])
-    return np.stack([ys[boxes[:, 0]], xs[boxes[:, 1]], ys[boxes[:, 2]], xs[boxes[:, 3]]], axis=1)
+def outline_regions(canvas: np.ndarray, labels: np.ndarray, colors: np.ndarray, width: int, seam: bool) -> None:
+    """Outline the regions of equal ``labels [H, W]`` (in patches; -1 is none) in ``colors [labels, 3]``.
 
-
-def outline_boxes(canvas: np.ndarray, boxes: np.ndarray, colors: np.ndarray, width: int, seam: bool) -> None:
-    """Outline pixel ``boxes [n, 4]`` in ``colors [n, 3]``, inside their borders.
-
-    ``seam`` leaves a hairline of the picture at half brightness outside each line: neighbours of one colour stay apart.
+    Lines lie inside the borders of their region. ``seam`` leaves a hairline of the picture at half brightness outside
+    each line: neighbours of one colour stay apart.
     """
-    inset = int(seam)
-    for (y0, x0, y1, x1), color in zip(boxes.tolist(), colors, strict=True):
-        if seam:
-            _darken_border(canvas[y0:y1, x0:x1])
-        _outline(canvas[y0 + inset : max(0, y1 - inset), x0 + inset : max(0, x1 - inset)], color, width)
+    pixels = to_pixels(labels, canvas)
+    inside, inset = pixels >= 0, int(seam)
+    line = inside & _near_border(pixels, width + inset)
+    if seam:
+        hairline = inside & _near_border(pixels, inset)
+        canvas[hairline] >>= 1
+        line &= ~hairline
+    canvas[line] = colors[pixels[line]]
 
 
-def _darken_border(area: np.ndarray) -> None:
-    for line in (area[:1], area[-1:] if len(area) > 1 else area[:0], area[1:-1, :1], area[1:-1, 1:][:, -1:]):
-        line >>= 1
+def _near_border(labels: np.ndarray, width: int) -> np.ndarray:
+    """``[H, W]`` bool: pixels with another label, or the picture's end, at most ``width`` away."""
+    padded = np.pad(labels.astype(np.float32), width, constant_values=-2)  # float32: exact to 2^24, and OpenCV has it
+    around = np.ones((2 * width + 1, 2 * width + 1), np.uint8)
+    differs = cv2.erode(padded, around) != cv2.dilate(padded, around)
+    return differs[width:-width, width:-width]
 
 
-def _outline(area: np.ndarray, color: np.ndarray, width: int) -> None:
-    if not area.size:
+def hatch_dropped(canvas: np.ndarray, dropped: np.ndarray) -> None:
+    """Patches ``dropped [H, W]`` (bool) turn dark grey with diagonal lines: nothing is left of them."""
+    mask = to_pixels(dropped, canvas)
+    if not mask.any():
         return
-    area[:width] = area[-width:] = color
-    area[:, :width] = area[:, -width:] = color
+    gray = cv2.cvtColor(cv2.cvtColor(canvas, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
+    dark = cv2.convertScaleAbs(gray, alpha=DROPPED_DIM)
+    period = max(4, canvas.shape[1] // 60)
+    ys, xs = np.ogrid[: canvas.shape[0], : canvas.shape[1]]
+    dark[(xs + ys) % period < max(1, period // 6)] = HATCH
+    np.copyto(canvas, dark, where=mask[:, :, None])
 
 
 @lru_cache(maxsize=32)

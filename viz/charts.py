@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import plotly.graph_objects as go
 
-from sttm_core import MergePlan
+from sttm_core.method import Plan
 
 from .labels import STAGE_NAMES, check_times, clock, duration
 from .palette import CHAINS, STAGES, ink_on, theme
@@ -46,7 +46,7 @@ def chart_template(dark: bool = False) -> go.layout.Template:
     )
 
 
-def retention_per_frame(plan: MergePlan, times: Sequence[float] | None = None, *, dark: bool = False) -> go.Figure:
+def retention_per_frame(plan: Plan, times: Sequence[float] | None = None, *, dark: bool = False) -> go.Figure:
     """Bars of the tokens that each frame keeps; scene cuts stand out as peaks.
 
     Args:
@@ -56,7 +56,7 @@ def retention_per_frame(plan: MergePlan, times: Sequence[float] | None = None, *
         ValueError: if there is not one time for each frame.
     """
     check_times(times, plan.num_frames)
-    kept, patches, colors = plan.tokens_per_frame.tolist(), plan.tree.num_patches, theme(dark)
+    kept, patches, colors = plan.tokens_per_frame.tolist(), plan.num_patches // plan.num_frames, theme(dark)
     frames = list(range(1, plan.num_frames + 1))
     when = [f"frame {n}" if times is None else f"frame {n}, {clock(float(times[n - 1]))}" for n in frames]
     bars = go.Bar(

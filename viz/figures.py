@@ -14,26 +14,31 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 
 from sttm_core import MergePlan
+from sttm_core.method import Plan
 
-from .canvas import check_frame_index, plan_arrays
+from .canvas import check_frame_index
 from .charts import check_timings
-from .labels import STAGE_NAMES, clock, duration
+from .labels import STAGE_NAMES, clock, duration, plan_settings
 from .overlay import GhostOverlay, check_frames
 from .palette import STAGES, chain_colors, ink_on, level_colors, theme
+from .pieces import Pieces, plan_pieces
 
-ROWS = ("frames", "quadtree", "chains")
+ROWS = ("frames", "quadtree", "chains")  # of STTM
+OTHER_ROWS = ("frames", "tokens", "chains")
+OTHER_SIZES = ("1 patch", "2 to 4", "5 to 16", "more")
 TEXT_WIDTH = 6.9  # inches, two columns of a conference paper
 
 
 def merge_figure(
     frames: np.ndarray,
-    plan: MergePlan,
+    plan: Plan,
     frame_indices: Sequence[int],
     times: Sequence[float] | None = None,
 ) -> Figure:
-    """Chosen frames in columns; in rows the picture, the quadtree by level, and what is left with its chains.
+    """Chosen frames in columns; in rows the picture, what is kept by size, and what is left with its chains.
 
-    In the last row area merged into an earlier frame is dimmed and every chain has its colour (paper figure 1).
+    STTM keeps boxes of a quadtree, other methods tokens of some patches. In the last row area merged elsewhere is
+    dimmed, what was dropped is hatched, and every chain has its colour (paper figure 1).
 
     Args:
         frames: ``[T, H, W, 3]`` uint8, all frames of the plan.
@@ -55,55 +60,56 @@ def merge_figure(
     axes = figure.subplots(len(ROWS), count, squeeze=False)
     for place, index in enumerate(frame_indices):
         _draw_column(axes[:, place], frames[index], plan, index, times)
-    for axis, name in zip(axes[:, 0], ROWS, strict=True):
+    is_sttm = isinstance(plan, MergePlan)
+    for axis, name in zip(axes[:, 0], ROWS if is_sttm else OTHER_ROWS, strict=True):
         axis.set_ylabel(name, fontsize=8)
-    _level_legend(figure, plan)
-    figure.suptitle(
-        f"{plan.retention:.1%} kept: {plan.num_tokens} of {plan.num_patches} tokens, "
-        rf"$\tau_S={plan.tau_spatial:g}$, $\tau_T={plan.tau_temporal:g}$",
-        fontsize=9,
-    )
+    sizes = level_sizes(plan) if is_sttm else OTHER_SIZES
+    handles = [
+        Patch(facecolor="none", edgecolor=color / 255, linewidth=1.2, label=size)
+        for size, color in zip(sizes, level_colors(len(sizes)), strict=True)
+    ]
+    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), fontsize=7, frameon=False)
+    kept = f"{plan.retention:.1%} kept: {plan.num_tokens} of {plan.num_patches} tokens"
+    taus = rf"$\tau_S={plan.tau_spatial:g}$, $\tau_T={plan.tau_temporal:g}$" if is_sttm else plan_settings(plan)
+    figure.suptitle(f"{kept}, {taus}", fontsize=9)
     return figure
 
 
-def _draw_column(axes, frame: np.ndarray, plan: MergePlan, index: int, times) -> None:
-    arrays = plan_arrays(plan)
-    nodes = arrays.nodes(index)
+def _draw_column(axes, frame: np.ndarray, plan: Plan, index: int, times) -> None:
+    pieces, (_, height, width) = plan_pieces(plan), plan.grid
     ghost = GhostOverlay(min_width=1).annotate(frame, plan, index)
     for axis, picture in zip(axes, (frame, frame, ghost), strict=True):
-        axis.imshow(
-            picture, extent=(0, plan.tree.width, plan.tree.height, 0), aspect="auto", interpolation="antialiased"
-        )
-        axis.set(xticks=[], yticks=[], xlim=(0, plan.tree.width), ylim=(plan.tree.height, 0))
+        axis.imshow(picture, extent=(0, width, height, 0), aspect="auto", interpolation="antialiased")
+        axis.set(xticks=[], yticks=[], xlim=(0, width), ylim=(height, 0))
         axis.set_box_aspect(frame.shape[0] / frame.shape[1])
         axis.spines[:].set_visible(False)
     axes[0].set_title(f"frame {index + 1}" if times is None else clock(float(times[index])), fontsize=8, pad=2)
     axes[-1].set_xlabel(f"{int(plan.tokens_per_frame[index])} kept", fontsize=8, labelpad=2)
-    _add_boxes(axes[1], arrays.boxes[nodes], level_colors(plan.tree.num_levels)[arrays.levels[nodes]], fill=0.0)
-    chained = nodes[arrays.member_counts[arrays.tokens[nodes]] >= 2]
-    _add_boxes(axes[2], arrays.boxes[chained], chain_colors(arrays.token_boxes)[arrays.tokens[chained]], fill=0.18)
+    every = np.ones(len(pieces.tokens), dtype=bool)
+    _add_pieces(axes[1], pieces, index, every, level_colors(pieces.num_levels)[pieces.levels], fill=0.0)
+    chained = pieces.piece_counts[pieces.tokens] >= 2
+    _add_pieces(axes[2], pieces, index, chained, chain_colors(pieces.token_boxes)[pieces.tokens], fill=0.18)
 
 
-def _add_boxes(axis, boxes: np.ndarray, colors: np.ndarray, fill: float) -> None:
-    """Boxes ``[n, 4]`` in patches, drawn a little inside their borders so that neighbours keep their own colours."""
+def _add_pieces(axis, pieces: Pieces, frame: int, chosen: np.ndarray, colors: np.ndarray, fill: float) -> None:
+    """Chosen pieces of a frame, drawn a little inside their borders so that neighbours keep their own colours."""
     inset = 0.06
+    boxes, owners = pieces.rectangles(frame, chosen)
     shapes = [
         Rectangle((x0 + inset, y0 + inset), x1 - x0 - 2 * inset, y1 - y0 - 2 * inset)
         for y0, x0, y1, x1 in boxes.tolist()
     ]
-    shades = [(*(color / 255), fill) for color in colors]
-    axis.add_collection(PatchCollection(shapes, edgecolors=colors / 255, facecolors=shades, linewidths=0.6))
+    lines = colors[owners] / 255
+    shades = [(*color, fill) for color in lines]
+    axis.add_collection(PatchCollection(shapes, edgecolors=lines, facecolors=shades, linewidths=0.6))
 
 
-def _level_legend(figure: Figure, plan: MergePlan) -> None:
+def level_sizes(plan: MergePlan) -> list[str]:
+    """In words how large the boxes of each level of the quadtree are."""
     tree = plan.tree
     sides = [tree.boxes[tree.levels == level] for level in range(tree.num_levels)]
     sizes = [(boxes[:, 2:] - boxes[:, :2]).max(axis=0) for boxes in sides]
-    handles = [
-        Patch(facecolor="none", edgecolor=color / 255, linewidth=1.2, label=f"{rows}×{columns} patches")
-        for (rows, columns), color in zip(sizes, level_colors(tree.num_levels), strict=True)
-    ]
-    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), fontsize=7, frameon=False)
+    return [f"{rows}×{columns} patches" for rows, columns in sizes]
 
 
 def ttft_figure(rows: Sequence[Mapping]) -> Figure:

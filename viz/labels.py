@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from sttm_core import MergePlan
+    from sttm_core.method import Plan
 
 RULE_NAMES = {"paper": "paper rules", "as_released": "as released"}
 STAGE_NAMES = {
@@ -37,14 +38,20 @@ def frame_name(frame_index: int, times=None) -> str:
     return name if times is None else f"{name}, {clock(float(times[frame_index]))}"
 
 
-def plan_summary(plan: MergePlan) -> str:
+def plan_summary(plan: Plan) -> str:
     """``"22.4% kept   702 / 3136 tokens"``."""
     return f"{plan.retention:.1%} kept   {plan.num_tokens} / {plan.num_patches} tokens"
 
 
-def plan_settings(plan: MergePlan) -> str:
-    """``"τ_S 0.85   τ_T 0.65   paper rules"``."""
-    return f"τ_S {plan.tau_spatial:g}   τ_T {plan.tau_temporal:g}   {RULE_NAMES[plan.rules]}"
+def plan_settings(plan: Plan) -> str:
+    """``"τ_S 0.85   τ_T 0.65   paper rules"``; of other methods ``"DyCoke   ratio 0.7   paper rules"``."""
+    knobs = {name: value for name, value in asdict(plan.method).items() if value is not None and name != "retention"}
+    rules = [RULE_NAMES[knobs.pop("rules")]] if "rules" in knobs else []
+    if plan.method.name == "sttm":
+        knobs = {"τ_S": knobs["tau_spatial"], "τ_T": knobs["tau_temporal"]}
+    title = [] if plan.method.name == "sttm" else [plan.method.title]
+    words = [f"{name} {value:g}" if isinstance(value, float) else f"{name} {value}" for name, value in knobs.items()]
+    return "   ".join([*title, *words, *rules])
 
 
 def check_times(times, count: int):

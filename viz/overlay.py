@@ -1,4 +1,7 @@
-"""A plan drawn on the frames: quadtree boxes, ghosts, chains, heat (OpenCV).
+"""A plan of any method drawn on the frames: boxes, ghosts, chains, heat (OpenCV).
+
+Of STTM, boxes are the nodes that it kept. Of other methods a token's patches in a frame are outlined together, and
+patches that were dropped turn dark and hatched.
 
 An annotator takes its style when it is made and then draws any plan on any frame: ``annotate(frame, plan, index)``
 returns a new picture and leaves the frame alone. Boxes are axis-aligned, so their lines sit on whole pixels: crisp
@@ -14,21 +17,21 @@ import cv2
 import numpy as np
 
 from sttm_core import MergePlan
+from sttm_core.method import Plan
 
 from . import palette
 from .canvas import (
     MAX_SIDE,
-    PlanArrays,
     check_frame,
     check_frame_index,
     enlarge,
-    outline_boxes,
-    pixel_boxes,
-    plan_arrays,
+    hatch_dropped,
+    outline_regions,
     text_bar,
     to_pixels,
 )
 from .labels import check_times, frame_name, plan_settings, plan_summary
+from .pieces import Pieces, plan_pieces
 
 
 class Annotator(ABC):
@@ -46,7 +49,7 @@ class Annotator(ABC):
             raise ValueError(f"min_width must be from 1 to {MAX_SIDE} pixels, got {min_width!r}.")
         self.line_width, self.min_width = line_width, min_width
 
-    def annotate(self, frame: np.ndarray, plan: MergePlan, frame_index: int) -> np.ndarray:
+    def annotate(self, frame: np.ndarray, plan: Plan, frame_index: int) -> np.ndarray:
         """Draw ``plan`` on a copy of ``frame``.
 
         Args:
@@ -66,7 +69,7 @@ class Annotator(ABC):
         return canvas
 
     @abstractmethod
-    def draw(self, canvas: np.ndarray, plan: MergePlan, frame_index: int) -> None:
+    def draw(self, canvas: np.ndarray, plan: Plan, frame_index: int) -> None:
         """Draw in place on ``canvas`` ``[H, W, 3]``, which is already a copy of the right size."""
 
     def width_for(self, canvas: np.ndarray) -> int:
@@ -74,7 +77,7 @@ class Annotator(ABC):
 
 
 class QuadtreeOverlay(Annotator):
-    """Outlines of the boxes that the spatial stage kept, coloured by level (paper figure 2).
+    """Outlines of what each frame keeps, coloured by size (paper figure 2): of STTM the quadtree's boxes.
 
     Args:
         seam: darken a hairline outside each line, so that neighbours of one colour stay apart.
@@ -84,15 +87,14 @@ class QuadtreeOverlay(Annotator):
         super().__init__(line_width=line_width, min_width=min_width)
         self.seam = seam
 
-    def draw(self, canvas: np.ndarray, plan: MergePlan, frame_index: int) -> None:
-        arrays = plan_arrays(plan)
-        nodes, colors = arrays.nodes(frame_index), palette.level_colors(plan.tree.num_levels)
-        boxes = pixel_boxes(canvas, plan, arrays.boxes[nodes])
-        outline_boxes(canvas, boxes, colors[arrays.levels[nodes]], self.width_for(canvas), self.seam)
+    def draw(self, canvas: np.ndarray, plan: Plan, frame_index: int) -> None:
+        pieces = plan_pieces(plan)
+        colors = palette.level_colors(pieces.num_levels)[pieces.levels]
+        outline_regions(canvas, pieces.of_patch[frame_index], colors, self.width_for(canvas), self.seam)
 
 
 class GhostOverlay(Annotator):
-    """What is left after merging: surviving boxes bright, area merged into an earlier frame dimmed (paper figure 1).
+    """What is left: surviving boxes bright, area merged elsewhere dimmed (paper figure 1), dropped patches hatched.
 
     Args:
         dim: brightness of the merged area, from 0 (black) to 1 (unchanged); it also loses its colour.
@@ -105,17 +107,17 @@ class GhostOverlay(Annotator):
         super().__init__(line_width=line_width, min_width=min_width)
         self.dim, self.outline = _share("dim", dim), outline
 
-    def draw(self, canvas: np.ndarray, plan: MergePlan, frame_index: int) -> None:
-        arrays = plan_arrays(plan)
-        ghost = to_pixels(~arrays.survives(frame_index), canvas)
+    def draw(self, canvas: np.ndarray, plan: Plan, frame_index: int) -> None:
+        pieces = plan_pieces(plan)
+        ghost = to_pixels(pieces.merged_away(frame_index), canvas)
         gray = cv2.cvtColor(canvas, cv2.COLOR_RGB2GRAY)
         gray = cv2.addWeighted(cv2.cvtColor(gray, cv2.COLOR_GRAY2RGB), 0.75, canvas, 0.25, 0)
         np.copyto(canvas, cv2.convertScaleAbs(gray, alpha=self.dim), where=ghost[:, :, None])
+        hatch_dropped(canvas, pieces.dropped(frame_index))
         if self.outline:
-            nodes = arrays.nodes(frame_index)
-            boxes = pixel_boxes(canvas, plan, arrays.boxes[nodes[arrays.representative[nodes]]])
-            white = np.full((len(boxes), 3), 255, dtype=np.uint8)
-            outline_boxes(canvas, boxes, white, self.width_for(canvas), seam=False)
+            white = np.full((len(pieces.tokens), 3), 255, dtype=np.uint8)
+            surviving = pieces.shown(frame_index, pieces.stands)
+            outline_regions(canvas, surviving, white, self.width_for(canvas), seam=False)
 
 
 class ChainOverlay(Annotator):
@@ -138,26 +140,23 @@ class ChainOverlay(Annotator):
         self.highlight = None if highlight is None else [int(token) for token in highlight]
         self.fill = _share("fill", fill)
 
-    def draw(self, canvas: np.ndarray, plan: MergePlan, frame_index: int) -> None:
-        arrays = plan_arrays(plan)
-        shown = self._shown(arrays)  # [N]
-        colors = palette.chain_colors(arrays.token_boxes)  # [N, 3]
-        patches = arrays.member_of[frame_index]  # [H, W]
-        mask = to_pixels(shown[patches], canvas)[:, :, None]
-        tinted = cv2.addWeighted(canvas, 1 - self.fill, to_pixels(colors[patches], canvas), self.fill, 0)
+    def draw(self, canvas: np.ndarray, plan: Plan, frame_index: int) -> None:
+        pieces = plan_pieces(plan)
+        labels = pieces.shown(frame_index, self._shown(pieces)[pieces.tokens])  # [H, W]
+        colors = palette.chain_colors(pieces.token_boxes)[pieces.tokens]  # [M, 3]
+        mask = to_pixels(labels >= 0, canvas)[:, :, None]
+        tinted = cv2.addWeighted(canvas, 1 - self.fill, to_pixels(colors[labels], canvas), self.fill, 0)
         if self.highlight is not None:
             np.copyto(canvas, cv2.convertScaleAbs(canvas, alpha=0.4), where=~mask)
         np.copyto(canvas, tinted, where=mask)
-        nodes = arrays.nodes(frame_index)
-        nodes = nodes[shown[arrays.tokens[nodes]]]
         width = self.width_for(canvas) * (1 if self.highlight is None else 2)
-        boxes = pixel_boxes(canvas, plan, arrays.boxes[nodes])
-        outline_boxes(canvas, boxes, colors[arrays.tokens[nodes]], width, seam=True)
+        outline_regions(canvas, labels, colors, width, seam=True)
 
-    def _shown(self, arrays: PlanArrays) -> np.ndarray:
+    def _shown(self, pieces: Pieces) -> np.ndarray:
+        """``[N]`` bool."""
         if self.highlight is None:
-            return arrays.member_counts >= 2
-        shown = np.zeros(len(arrays.member_counts), dtype=bool)
+            return pieces.piece_counts >= 2
+        shown = np.zeros(len(pieces.patch_counts), dtype=bool)
         for token in self.highlight:
             if not 0 <= token < len(shown):
                 raise ValueError(f"highlight names token {token}, but the plan has tokens 0 to {len(shown) - 1}.")
@@ -168,7 +167,7 @@ class ChainOverlay(Annotator):
 class HeatOverlay(Annotator):
     """How many patches the token at each place stands for, on a logarithmic scale that no threshold moves.
 
-    The scale ends at the patches that one root cell has over all frames, because no chain leaves its cell.
+    The scale ends at the most that a token can stand for, see `heat_limit`. Dropped patches are hatched.
 
     Args:
         opacity: of the colours over the picture, from 0 to 1.
@@ -178,12 +177,14 @@ class HeatOverlay(Annotator):
         super().__init__(line_width=line_width, min_width=min_width)
         self.opacity = _share("opacity", opacity)
 
-    def draw(self, canvas: np.ndarray, plan: MergePlan, frame_index: int) -> None:
-        arrays = plan_arrays(plan)
-        counts = arrays.patch_counts[arrays.member_of[frame_index]]  # [H, W]
+    def draw(self, canvas: np.ndarray, plan: Plan, frame_index: int) -> None:
+        pieces = plan_pieces(plan)
+        token = pieces.member_of[frame_index]
+        counts = np.where(token < 0, 1, pieces.patch_counts[token])  # [H, W]
         colors = palette.heat_colors(np.log(counts) / max(np.log(heat_limit(plan)), 1e-9))
         gray = cv2.cvtColor(cv2.cvtColor(canvas, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
         canvas[:] = cv2.addWeighted(gray, 1 - self.opacity, to_pixels(colors, canvas), self.opacity, 0)
+        hatch_dropped(canvas, pieces.dropped(frame_index))
 
 
 class Mixed(Annotator):
@@ -201,19 +202,22 @@ class Mixed(Annotator):
             )
         super().__init__(min_width=max(a.min_width for a in self.annotators))
 
-    def draw(self, canvas: np.ndarray, plan: MergePlan, frame_index: int) -> None:
+    def draw(self, canvas: np.ndarray, plan: Plan, frame_index: int) -> None:
         for annotator in self.annotators:
             annotator.draw(canvas, plan, frame_index)
 
 
-def heat_limit(plan: MergePlan) -> int:
-    """Most patches that any token of this video can stand for: one root cell over all frames."""
-    return int(plan.tree.patch_counts.max()) * plan.num_frames
+def heat_limit(plan: Plan) -> int:
+    """Most patches that any token of this video can stand for, whatever the knobs.
+
+    A chain of STTM never leaves its root cell: one cell over all frames. Tokens of other methods may stand for all.
+    """
+    return int(plan.tree.patch_counts.max()) * plan.num_frames if isinstance(plan, MergePlan) else plan.num_patches
 
 
 def render_strip(
     frames: np.ndarray,
-    plan: MergePlan,
+    plan: Plan,
     annotator: Annotator,
     columns: int = 8,
     *,
@@ -249,7 +253,7 @@ def render_strip(
     return sheet
 
 
-def _tile(frame, plan: MergePlan, annotator: Annotator, index: int, times, width: int, theme) -> np.ndarray:
+def _tile(frame, plan: Plan, annotator: Annotator, index: int, times, width: int, theme) -> np.ndarray:
     height = max(1, round(frame.shape[0] * width / frame.shape[1]))
     shrinks = width < frame.shape[1]
     small = cv2.resize(frame, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC)
@@ -262,14 +266,14 @@ def _tile(frame, plan: MergePlan, annotator: Annotator, index: int, times, width
 
 def render_video(
     frames: np.ndarray,
-    plan: MergePlan,
+    plan: Plan,
     annotator: Annotator,
     *,
     times: Sequence[float] | None = None,
     width: int | None = None,
     dark: bool = True,
 ) -> Iterator[np.ndarray]:
-    """The frames of an annotated video, under each a caption: frame, kept tokens, retention, thresholds.
+    """The frames of an annotated video, under each a caption: frame, kept tokens, retention, knobs.
 
     Args:
         frames: ``[T, H, W, 3]`` uint8, the frames of the plan.
@@ -288,14 +292,14 @@ def render_video(
     return (_captioned(frames[t], plan, annotator, t, times, width, palette.theme(dark)) for t in range(len(frames)))
 
 
-def _captioned(frame, plan: MergePlan, annotator: Annotator, index: int, times, width: int | None, theme) -> np.ndarray:
+def _captioned(frame, plan: Plan, annotator: Annotator, index: int, times, width: int | None, theme) -> np.ndarray:
     if width is not None and width != frame.shape[1]:
         size = (width, max(1, round(frame.shape[0] * width / frame.shape[1])))
         frame = cv2.resize(frame, size, interpolation=cv2.INTER_AREA if width < frame.shape[1] else cv2.INTER_CUBIC)
     picture = annotator.annotate(frame, plan, index)
     wide = picture.shape[1]
     bar = max(18, wide // 26)
-    kept = f"{int(plan.tokens_per_frame[index])} of {plan.tree.num_patches} kept here"
+    kept = f"{int(plan.tokens_per_frame[index])} of {plan.num_patches // plan.num_frames} kept here"
     lines = [
         text_bar(wide, bar, frame_name(index, times), kept, ink=theme.text, surface=theme.surface, bold=True),
         text_bar(wide, bar, plan_summary(plan), plan_settings(plan), ink=theme.muted, surface=theme.surface),
@@ -305,7 +309,7 @@ def _captioned(frame, plan: MergePlan, annotator: Annotator, index: int, times, 
     return np.pad(page, pad, mode="edge")
 
 
-def check_frames(frames: np.ndarray, plan: MergePlan, times: Sequence[float] | None = None) -> None:
+def check_frames(frames: np.ndarray, plan: Plan, times: Sequence[float] | None = None) -> None:
     """ValueError unless ``frames`` are the plan's, ``[T, H, W, 3]`` uint8, and ``times`` are as many."""
     if not isinstance(frames, np.ndarray) or frames.ndim != 4:
         found = list(frames.shape) if isinstance(frames, np.ndarray) else type(frames).__name__
