@@ -55,7 +55,7 @@ def test_a_documented_command_is_accepted(command: Documented) -> None:
     ("words", "said"),
     [
         ("python -m sttm_core ask clip.mp4 What --retain 0.3", "No such option"),
-        ("python -m sttm_core ask clip.mp4", "Missing argument"),
+        ("python -m viz render --out x.mp4", "Missing argument"),
         ("python -m sttm_core answer clip.mp4 What", "No such command"),
         ("python -m sttm_core ask clip.mp4 What --model lmms-lab/LLaVA-Video-7B-Qwen2 --preset x-51", "x-51"),
         ("python -m sttm_core ask clip.mp4 What --max-memory 70GiB", "max-memory"),
