@@ -39,3 +39,22 @@ def column(kept: int | None, given: Answer | None) -> Column:
         encoded=SimpleNamespace(merge_layer=LAYER), tokens_before=PATCHES + TEXT, tokens_after=tokens + TEXT
     )
     return Column(plan, prefix, given)
+
+
+def seen(num_frames: int, content_hash: str = "abc") -> dict:
+    """What `provenance.run_truth` says of a run, without a model."""
+    source = {
+        "container": "mov,mp4", "codec": "h264", "pixel_format": "yuv420p", "stored_size": [120, 160],
+        "size": [213, 120], "rotation": 90, "mirrored": True, "pixel_aspect": "4:3", "colour_matrix": "bt709",
+        "colour_range": "limited", "num_frames": 240, "duration_s": 9.6, "fps": 25.0, "decoder": "PyAV 18.1.0",
+    }  # fmt: skip
+    frames = {
+        "indices": [10 * n for n in range(num_frames)], "times_s": [0.4 * n for n in range(num_frames)],
+        "size": [213, 120], "content_hash": content_hash, "source": source,
+    }  # fmt: skip
+    environment = {
+        "model": "tiny", "family": "LLaVA-OneVision", "dtype": "float32", "quantization": None, "attention": "sdpa",
+        "rope": None, "frame_tokens": None, "device": "cpu", "threads": 2, "system": "Linux x86_64",
+        "versions": {"torch": "2.15.0", "decord": None},
+    }  # fmt: skip
+    return {"frames": frames, "prompt": "<|im_start|>user\nWhat <b>?", "environment": environment}

@@ -149,6 +149,8 @@ def test_markup_cannot_break_out_of_the_page():
     page = export_html(data(), runs=[{"answer <b>": "<script>alert(2)</script>"}, {"kept": "12%"}])
     assert "<script>alert" not in page and "<b>" not in page.split("<h2>Runs</h2>")[1].split("</table>")[0]
     assert "<td>&lt;script&gt;alert(2)&lt;/script&gt;</td><td></td>" in page and "<td></td><td>12%</td>" in page
+    page = export_html(data(), seen=[("Prompt <i>", "<script>alert(3)</script>")])
+    assert "<script>alert" not in page and "<h2>What the model saw</h2>" in page and "Prompt &lt;i&gt;" in page
     assert json.loads(embed_json({"a": "</script>\u2028"})) == {"a": "</script>\u2028"}
 
 

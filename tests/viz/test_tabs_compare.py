@@ -9,11 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from sttm_core.comparison import compare
+from sttm_core.repeat import read_run
 from sttm_core.video import VideoClip
 from tests.viz.small_studio import FRAMES, QUESTION, VALUES, small_studio, without_memory_for
 from viz.files import Files
 from viz.inspector import data
-from viz.tabs.compare import Comparer, chart_of, history_updates
+from viz.tabs.compare import Comparer, chart_of, history_updates, seen_of
 from viz.tabs.controls import settings_from
 from viz.tabs.downloads import VIDEO_FPS, Exporter
 from viz.tabs.explore import Explorer
@@ -81,6 +83,32 @@ def test_another_video_empties_the_cards_and_keeps_what_was_measured_on_it(studi
         left, right, view, box = Comparer(studio).another_video(now, history, *VALUES)
         assert "Ask a question" in left and "TTFT" not in right and box.visible is False
         assert (view.props["settings"]["curve"] is not None) == known
+
+
+@pytest.mark.parametrize("values", [VALUES, BUDGET])
+def test_a_run_of_the_page_can_be_repeated_from_its_file(studio, tmp_path, values):
+    record = asked(studio, values=values)[-1][2][-1]
+    (tmp_path / "runs.json").write_text(json.dumps([record]), encoding="utf-8")
+    run = read_run(tmp_path / "runs.json")
+    clip = run.open(studio.open_sample("blocks").path)
+    run.check_model(studio.llm)
+    again = compare(studio.llm, clip, run.question, run.settings, **run.limits)
+    assert clip.frame_indices.tolist() == record["frames"]["indices"] and len(run.indices) == FRAMES
+    assert (again.merged.text, again.baseline.text) == (record["merged"]["text"], record["baseline"]["text"])
+    assert again.plan.num_tokens == record["tokens"]["kept"] and "the same answer" in run.differences(again)
+    assert QUESTION in record["prompt"] and record["environment"]["model"] == studio.llm.name
+
+
+def test_what_the_model_saw_stands_under_the_last_run_and_in_the_exported_page(studio, tmp_path):
+    history = asked(studio)[-1][2]
+    words, box = seen_of(history)
+    assert box.visible and f"{FRAMES} of " in words.value and "sdpa attention" in words.value
+    assert seen_of([])[1].visible is False
+    ref = studio.open_sample("blocks")
+    for runs, has_prompt in ((history, True), ([], False)):
+        page = Path(Exporter(studio, Files(tmp_path / "made")).page(ref, runs, *VALUES)).read_text()
+        seen = page.split("<h2>What the model saw</h2>")[1].split("</table>")[0]
+        assert "sdpa attention" in seen and "Decoder" in seen and ("Prompt as rendered" in seen) == has_prompt
 
 
 @pytest.mark.parametrize("values", [VALUES, BUDGET])

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from sttm_core.repeat import read_run
 from sttm_core.settings import RunSettings
-from tests.viz.columns import LAYER, PATCHES, TIMES, answer, column
+from tests.viz.columns import LAYER, PATCHES, TIMES, answer, column, seen
 from viz.files import Files
 from viz.studio import VideoRef
 from viz.tabs.history import HISTORY, history_row, prefill_curve, run_record, write_history
@@ -22,7 +23,8 @@ def run(kept: int = 10, question: str = "What?", ref: VideoRef = REF, layer: int
     columns = column(None, answer("one")), column(kept, answer("two", TIMES / 2))
     for name, value in changes.items():
         setattr(columns[0], name, value)
-    return run_record(ref, question, RunSettings.of(tau_spatial=0.9, tau_temporal=0.8), columns, layer)
+    settings = RunSettings.of(tau_spatial=0.9, tau_temporal=0.8)
+    return run_record(ref, question, settings, columns, layer, seen(ref.num_frames), 64)
 
 
 @pytest.fixture
@@ -37,6 +39,18 @@ def test_a_row_has_what_its_headers_say():
         "τ_T": "0.8", "TTFT all": "2.00 s", "TTFT merged": "1.00 s", "faster": "×2.00", "video": "clip.mp4",
         "frames": 8, "rules": "paper",
     }  # fmt: skip
+
+
+def test_a_run_holds_what_it_takes_to_repeat_it(tmp_path):
+    record = run()
+    (tmp_path / "runs.json").write_text(json.dumps([record, record]), encoding="utf-8")
+    found = read_run(tmp_path / "runs.json", 2)
+    assert (found.video, found.question, found.model, found.text, found.kept) == (
+        "clip.mp4", "What?", "tiny", "two", 10,
+    )  # fmt: skip
+    assert found.indices == record["frames"]["indices"] and found.content_hash == "abc"
+    assert found.settings.but(merge_layer=None) == RunSettings.of(tau_spatial=0.9, tau_temporal=0.8)
+    assert found.limits["max_new_tokens"] == 64
 
 
 def test_a_failed_column_leaves_the_row_readable():

@@ -6,6 +6,7 @@ import html
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from ..seen import seen_html
 from .bundle import embed_json, script
 from .data import InspectorData
 
@@ -40,6 +41,7 @@ th {{ font-weight: 500; color: #5b6470; }}
 <h1>{title}</h1>
 <div id="inspector"></div>
 {runs}
+{seen}
 </main>
 <script type="application/json" id="payload">{payload}</script>
 <script>
@@ -57,7 +59,10 @@ mountInspector(document.getElementById("inspector"), options).load(payload);
 
 
 def export_html(
-    data: InspectorData, settings: Mapping[str, Any] | None = None, runs: Iterable[Mapping[str, Any]] = ()
+    data: InspectorData,
+    settings: Mapping[str, Any] | None = None,
+    runs: Iterable[Mapping[str, Any]] = (),
+    seen: Iterable[tuple[str, str]] = (),
 ) -> str:
     """One self-contained page: frames, tables, sliders, and the runs of a visit as a table.
 
@@ -66,12 +71,14 @@ def export_html(
         settings: what to begin with, as `InspectorData.settings`.
         runs: rows of the table, e.g. ``{"settings": ..., "kept": "22.4%", "TTFT": "0.92 s", "answer": ...}``; the keys
             are the columns, in order of appearance.
+        seen: what the model saw, as names and words: see `seen.seen_rows`.
     """
     title = data.title or "Token merging"
     return PAGE.format(
         policy=POLICY,
         title=html.escape(title),
         runs=_runs_table(list(runs)),
+        seen=_seen_table(list(seen)),
         payload=embed_json(data.with_settings(**(settings or {})).payload()),
         script=script(),
     )
@@ -85,6 +92,10 @@ def _runs_table(runs: list[Mapping[str, Any]]) -> str:
     rows = "".join(f"<tr>{_cells(run, columns)}</tr>" for run in runs)
     table = f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
     return f'<h2>Runs</h2>\n<div class="runs" tabindex="0" role="group" aria-label="Runs">{table}</div>'
+
+
+def _seen_table(rows: list[tuple[str, str]]) -> str:
+    return f"<h2>What the model saw</h2>\n{seen_html(rows)}" if rows else ""
 
 
 def _cells(run: Mapping[str, Any], columns: list[str]) -> str:

@@ -9,10 +9,13 @@ from functools import partial
 
 import gradio as gr
 
+from sttm_core.provenance import run_truth
+
 from ..cards import answer_card, empty_cards, working_cards
 from ..charts import ttft_bars
 from ..files import Files
 from ..inspector.component import as_update
+from ..seen import seen_html, seen_rows
 from ..studio import Column, Studio, VideoRef
 from .busy import busy_from, idle_after
 from .controls import Controls, settings_from
@@ -44,6 +47,8 @@ class Compare:
     runs: gr.State
     csv: gr.DownloadButton
     json: gr.DownloadButton
+    seen: gr.HTML
+    seen_box: gr.Accordion
 
 
 class Comparer:
@@ -70,7 +75,9 @@ class Comparer:
                 yield (*_cards(columns, truth, busy), gr.skip(), gr.skip())
         layer = self.studio.merge_layer(settings)
         if any(column.answer for column in columns):
-            history = [*history, run_record(ref, question, settings, columns, layer)]
+            clip = next(column.prefix.encoded.clip for column in columns if column.prefix)
+            seen = run_truth(self.studio.llm, clip, question)
+            history = [*history, run_record(ref, question, settings, columns, layer, seen, int(new_tokens))]
         yield (*_cards(columns, truth), history, _curve_update(history, ref, layer))
 
     def another_video(self, ref: VideoRef, history: list[dict], *values):
@@ -86,6 +93,13 @@ def chart_of(history: list[dict], dark: bool) -> tuple:
         return gr.Plot(value=None), gr.Accordion(visible=False)
     chart = ttft_bars(last["baseline"]["timings_s"], last["merged"]["timings_s"], dark=bool(dark))
     return gr.Plot(value=chart), gr.Accordion(visible=True)
+
+
+def seen_of(history: list[dict]) -> tuple:
+    """What the model saw in the last run, in words."""
+    if not history:
+        return gr.HTML(value=""), gr.Accordion(visible=False)
+    return gr.HTML(value=seen_html(seen_rows(history[-1]))), gr.Accordion(visible=True)
 
 
 def history_updates(files: Files, history: list[dict]) -> tuple:
@@ -125,13 +139,16 @@ def build_compare(questions: list[list[str]]) -> Compare:
         with gr.Row(elem_id="history-files"):
             csv_file = gr.DownloadButton("CSV", size="sm", interactive=False, elem_id="history-csv")
             json_file = gr.DownloadButton("JSON", size="sm", interactive=False, elem_id="history-json")
+    with gr.Accordion("What the model saw in the last run", open=False, elem_id="seen", visible=False) as seen_box:
+        seen = gr.HTML(padding=False)
     with gr.Accordion("Chart of the last run", open=False, elem_id="ttft", visible=False) as chart_box:
         chart = gr.Plot(show_label=False, elem_id="ttft-chart")
         svg = gr.Button("Save as SVG", size="sm", elem_id="ttft-svg")
         svg.click(js=save_svg_js("ttft-chart", "ttft"), **BROWSER_ONLY)
     runs = gr.State([])
     return Compare(
-        question, ask, stop, suggestions, left, right, chart, chart_box, log, history, runs, csv_file, json_file
+        question, ask, stop, suggestions, left, right, chart, chart_box, log, history, runs, csv_file, json_file, seen,
+        seen_box,
     )
 
 
@@ -152,6 +169,7 @@ def wire_compare(
     idle_after(asked, c.ask, c.stop, "Ask", explore.opened.change)
     c.stop.click(stopped_cards, None, [c.left, c.right], **INSTANT)
     c.runs.change(partial(history_updates, files), c.runs, [c.log, c.history, c.csv, c.json], **INSTANT)
+    c.runs.change(seen_of, c.runs, [c.seen, c.seen_box], **INSTANT)
     c.runs.change(chart_of, [c.runs, dark], [c.chart, c.chart_box], **INSTANT)
     c.suggestions.click(lambda row: row[0], c.suggestions, c.question, **INSTANT)
     explore.opened.change(

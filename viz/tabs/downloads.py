@@ -8,12 +8,14 @@ from pathlib import Path
 
 import gradio as gr
 
+from sttm_core.provenance import environment
 from sttm_core.video import write_mp4
 
 from ..files import Files
 from ..inspector import export_html
 from ..overlay import GhostOverlay, Mixed, QuadtreeOverlay, render_video
 from ..plan_files import write_figure, write_plan
+from ..seen import seen_rows
 from ..studio import Studio, VideoRef
 from .compare import Compare
 from .controls import Controls, settings_from
@@ -50,8 +52,16 @@ class Exporter:
         chosen = {"tauSpatial": plan.tau_spatial, "tauTemporal": plan.tau_temporal, "rules": settings.method.rules}
         runs = [dict(zip(HISTORY, history_row(run), strict=True)) for run in history]
         path = self.files.new(f"{_stem(ref)}-inspector.html")
-        path.write_text(export_html(data, chosen, runs), encoding="utf-8")
+        path.write_text(export_html(data, chosen, runs, self._seen(ref, history)), encoding="utf-8")
         return str(path)
+
+    def _seen(self, ref: VideoRef, history: list[dict]) -> list[tuple[str, str]]:
+        """What the model saw in the last run of this video, or would see."""
+        for run in reversed(history):
+            if run["frames"]["content_hash"] == ref.content_hash and len(run["frames"]["indices"]) == ref.num_frames:
+                return seen_rows(run)
+        clip = self.studio.clip(ref)
+        return seen_rows({"frames": clip.frames_dict(), "environment": environment(self.studio.llm)})
 
     def figure(self, ref: VideoRef, history: list[dict], *values) -> str:
         """Frames, partition and chains in the paper's style, as PDF."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
+from collections.abc import Mapping
+from typing import Any
 
 from sttm_core.comparison import answer_dict, knobs_used
 from sttm_core.settings import RunSettings
@@ -19,17 +21,27 @@ HISTORY = (
 
 
 def run_record(
-    ref: VideoRef, question: str, settings: RunSettings, columns: tuple[Column, Column], layer: int
+    ref: VideoRef,
+    question: str,
+    settings: RunSettings,
+    columns: tuple[Column, Column],
+    layer: int,
+    seen: Mapping[str, Any],
+    max_new_tokens: int,
 ) -> dict:
-    """One run of the visit, JSON-ready: settings, retention, both answers with timings; a failed column is None."""
+    """One run of the visit, JSON-ready: settings, retention, both answers with timings; a failed column is None.
+
+    ``seen`` is what `provenance.run_truth` says of it. `python -m sttm_core ask --from` repeats the run.
+    """
     baseline, merged = columns
     plan = merged.plan
     used = settings.as_dict() | knobs_used(plan.method) | {"merge_layer": layer}
     return {
         "video": ref.name,
         "video_sha256": ref.content_hash,
-        "frames": ref.num_frames,
         "question": question,
+        **seen,
+        "typed": {"limits": {"runs": max(1, len(merged.runs)), "max_new_tokens": max_new_tokens}},
         "settings": used,
         "retention": plan.retention,
         "tokens": {"all": plan.num_patches, "kept": plan.num_tokens},
@@ -48,7 +60,7 @@ def history_row(run: dict) -> list:
         f"{run['retention']:.1%}", f"{settings['tau_spatial']:.4g}", f"{settings['tau_temporal']:.4g}",
         duration(left["ttft_s"]) if left else "", duration(right["ttft_s"]) if right else "",
         f"×{left['ttft_s'] / right['ttft_s']:.2f}" if both else "",
-        run["video"], run["frames"], settings["rules"],
+        run["video"], len(run["frames"]["indices"]), settings["rules"],
     ]  # fmt: skip
 
 
@@ -67,7 +79,7 @@ def prefill_curve(runs: list[dict], ref: VideoRef, layer: int) -> dict[str, list
     """Measured ``{"tokens", "seconds"}`` of this video's prefill at this layer, ascending; None below two points."""
     points = {}
     for run in runs:
-        if (run["video_sha256"], run["frames"], run["settings"]["merge_layer"]) == (
+        if (run["video_sha256"], len(run["frames"]["indices"]), run["settings"]["merge_layer"]) == (
             ref.content_hash, ref.num_frames, layer,
         ):  # fmt: skip
             for column, tokens in (("baseline", "all"), ("merged", "kept")):
