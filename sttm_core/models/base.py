@@ -167,10 +167,7 @@ class Family:
 
         Pixels are resized and normalised where ``frames`` are.
         """
-        options = self.video_options(processor, frames, times, frame_tokens)
-        options = {"videos": [frames]} | options
-        made = processor(text=text, return_tensors="pt", **options)
-        return {name: torch.as_tensor(value) for name, value in made.items() if name != "video_metadata"}
+        return processed(processor, text, frames, self.video_options(processor, frames, times, frame_tokens))
 
     def grid(
         self, model: nn.Module, processor, num_frames: int, size: tuple[int, int], frame_tokens: int | None
@@ -207,6 +204,12 @@ class Family:
 def _advice(model: nn.Module) -> dict:
     """What a config.json says under ``sttm``: where its maker advises to merge, and with which positions."""
     return getattr(model.config, ADVICE, None) or {}
+
+
+def processed(processor, text: str, frames: torch.Tensor, options: dict) -> dict[str, torch.Tensor]:
+    """All that a processor makes of a text with one video in it, except what it only says about the video."""
+    made = processor(text=text, return_tensors="pt", **{"videos": [frames]} | options)
+    return {name: torch.as_tensor(value) for name, value in made.items() if name != "video_metadata"}
 
 
 def places_of(ids: torch.Tensor, token: int, shape: tuple[int, int, int]) -> VideoLayout:

@@ -10,7 +10,9 @@ from torch import nn
 from transformers.models.qwen2_vl.image_processing_qwen2_vl import smart_resize
 
 from .. import packed_attention
-from .base import Family, VideoLayout, places_of
+from .base import Family, VideoLayout, places_of, processed
+
+AS_IT_IS = {"shortest_edge": 1, "longest_edge": 2**40}  # sizes that leave every frame of whole tokens as it is
 
 
 class Qwen2VL(Family):
@@ -40,6 +42,25 @@ class Qwen2VL(Family):
         if hasattr(video, "cap_pixels_per_frame"):
             options["cap_pixels_per_frame"] = False  # the size says it
         return options
+
+    def inputs(
+        self, processor, text: str, frames: torch.Tensor, times: np.ndarray, frame_tokens: int | None = None
+    ) -> dict[str, torch.Tensor]:
+        """What the processor makes, without its text of 46000 placeholders, which takes longer than all pixels.
+
+        It is given frames of one token each. What belongs to that token is then repeated for all tokens of a step.
+        """
+        options = self.video_options(processor, frames, times, frame_tokens)
+        side = token_pixels(processor.video_processor)
+        small = torch.zeros(len(frames), 3, side, side, dtype=torch.uint8)
+        made = processed(processor, text, small, options | {"size": AS_IT_IS})
+        options.pop("video_metadata", None)  # which only the text depends on
+        made |= dict(processor.video_processor([frames], return_tensors="pt", **options))
+        _, height, width = made["video_grid_thw"][0].tolist()
+        tokens = height * width // processor.video_processor.merge_size**2
+        counts = torch.where(made["input_ids"][0] == processor.video_token_id, tokens, 1)
+        of_text = [name for name, value in made.items() if value.shape == (1, len(counts))]
+        return made | {name: made[name].repeat_interleave(counts, dim=1) for name in of_text}
 
     def pixel_range(self, video_processor, num_frames: int, frame_tokens: int) -> tuple[int, int]:
         """What the processor takes as ``shortest_edge`` and ``longest_edge``: fewest and most pixels of a frame."""
