@@ -124,8 +124,8 @@ def with_rope(loading: options.Loading, preset: str | None) -> options.Loading:
 
 def tell(result: Comparison, llm: VideoLLM, clip: VideoClip, typed: dict, json_output: bool) -> None:
     """The result on stdout, as a table or as one JSON object with all that it takes to repeat the run."""
-    if result.budget_missed:
-        print(result.budget_missed, file=sys.stderr)
+    for note in filter(None, (result.budget_missed, result.idle_note)):
+        print(note, file=sys.stderr)
     if not json_output:
         show(result, Console(highlight=False))
         return

@@ -15,6 +15,10 @@ from .video import VideoClip
 
 ROUNDING = 1e-9
 BUDGET_WORDS = {KEPT: "of the tokens", LAYER_AVERAGE: "of the tokens over all layers", KV_BYTES: "of the KV bytes"}
+IDLE = {
+    "spatial": "Nothing merges in space at these thresholds: the quadtree splits down to single tokens.",
+    "temporal": "Nothing merges through time at these thresholds: no frame is linked to the next.",
+}  # what to say of a plan's idle stage
 
 
 @dataclass(frozen=True)
@@ -48,6 +52,11 @@ class Comparison:
         """One sentence if the budget lies below what the method can reach on this video, else empty."""
         return budget_missed(self.settings, self.merged.shares)
 
+    @property
+    def idle_note(self) -> str:
+        """One sentence if one of the two stages merges nothing here, else empty."""
+        return IDLE.get(self.plan.details.get("idle_stage"), "")
+
     def as_dict(self) -> dict:
         """JSON-ready, with the keys that `python -m sttm_core ask --json` promises."""
         plan = self.plan
@@ -61,6 +70,7 @@ class Comparison:
             "patches_dropped": plan.num_dropped,
             **plan.details,
             "budget_missed": self.budget_missed,
+            "idle_note": self.idle_note,
             "runs": self.runs,
             "same_answer": self.same_answer,
             "ttft_ratio": self.speedup,

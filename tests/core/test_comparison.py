@@ -76,6 +76,17 @@ def test_a_budget_that_is_just_kept_is_not_missed(llm: VideoLLM) -> None:
         assert result.budget_missed.startswith(missed) and bool(result.budget_missed) == bool(missed)
 
 
+def test_a_stage_that_merges_nothing_is_said(llm: VideoLLM) -> None:
+    for taus, stage, said in (((2.0, 0.5), "spatial", "in space"), ((0.5, 0.0), "temporal", "through time")):
+        settings = RunSettings.of(tau_spatial=taus[0], tau_temporal=taus[1])
+        result = compare(llm, clip(), QUESTION, settings, baseline=False, runs=1, max_new_tokens=1)
+        found = result.as_dict()
+        assert found["idle_stage"] == stage and said in found["idle_note"] == result.idle_note
+    settings = RunSettings.of(tau_spatial=2.0, tau_temporal=2.0)
+    result = compare(llm, clip(), QUESTION, settings, baseline=False, runs=1, max_new_tokens=1)
+    assert (result.as_dict()["idle_stage"], result.idle_note) == ("", "")  # nothing merges at all: no stage is to blame
+
+
 @pytest.mark.parametrize("prefer", EXPONENTS)
 def test_a_budget_goes_the_way_that_is_preferred(llm: VideoLLM, prefer: str) -> None:
     encoded = llm.encode(clip())

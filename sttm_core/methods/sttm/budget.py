@@ -4,6 +4,8 @@ The path through the (tau_S, tau_T) plane. Sort the similarities that tau_S is c
 compared with. A point of the path is a share ``u`` between 0 and 1: tau_S is the value that a share ``u ** a`` of the
 first kind reaches, tau_T the value that a share ``u ** b`` of the second kind reaches. At ``u = 0`` nothing merges and
 at ``u = 1`` everything does that ever can; on the way both thresholds fall together. ``prefer`` chooses the exponents.
+A stage that is not preferred is not switched off: its share is at least that of `LEAST` (or ``u``, if that is less),
+which is enough to merge some 2% of the tokens.
 
 Retention is no monotone function of ``u``: a coarser node may lose a link that its parts had. The search bisects with
 the same midpoints for every budget and returns the best point that it met. For two budgets it meets the same points
@@ -26,10 +28,11 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components, minimum_spanning_tree
 
 from .components import released_labels
-from .plan import check_rules, check_threshold, keep_nodes, link_ends, mark_links
+from .plan import check_rules, check_threshold, idle_stage, keep_nodes, link_ends, mark_links
 from .quadtree import lookup
 from .similarity import SimilarityTables
 
+LEAST = (0.02, 0.005)  # shares of the similarities of tau_S and of tau_T
 EXPONENTS = {"balanced": (1, 1), "spatial": (1, 3), "temporal": (3, 1)}
 STEPS = 2048  # points on the path, beside its start
 RUNGS = 16  # points looked at when the budget lies below the end of the path
@@ -47,6 +50,7 @@ class BudgetThresholds:
         retention: what a plan at these thresholds keeps, counted.
         budget: the retention asked for.
         floor: lowest retention that the search met; no budget below it can be reached on this path.
+        nodes: share of tokens that is left after the spatial stage, 1 where nothing merges in space.
     """
 
     tau_spatial: float
@@ -54,6 +58,12 @@ class BudgetThresholds:
     retention: float
     budget: float
     floor: float
+    nodes: float
+
+    @property
+    def idle_stage(self) -> str:
+        """``"spatial"`` or ``"temporal"`` where that stage merges nothing and the other one does, else empty."""
+        return idle_stage(self.nodes, self.retention)
 
     @property
     def reachable(self) -> bool:
@@ -77,7 +87,7 @@ def thresholds_for_retention(
         tables: the video's similarities.
         retention: share of tokens to keep at most, above 0 and up to 1.
         prefer: ``"balanced"`` lets the same share of both kinds of similarities merge; ``"spatial"`` and ``"temporal"``
-            let that kind go first (the other's share is the third power of it). See the module's text.
+            let that kind go first (the other's share is the third power of it, but never none). See the module's text.
         rules: as in `SimilarityTables.plan`.
 
     Raises:
@@ -91,7 +101,9 @@ def thresholds_for_retention(
     thresholds = _thresholds(tables, prefer, rules)
     kept = _Memo(lambda point: count_tokens(tables, *thresholds(point), rules) / tables.num_patches)
     point, floor = _search(kept, budget)
-    return BudgetThresholds(*thresholds(point), kept[point], budget, floor)
+    taus = thresholds(point)
+    nodes = int(keep_nodes(tables, check_threshold("tau_spatial", taus[0]), rules).is_top.sum())
+    return BudgetThresholds(*taus, kept[point], budget, floor, nodes / tables.num_patches)
 
 
 def retention_surface(
@@ -168,13 +180,18 @@ def _thresholds(tables: SimilarityTables, prefer: str, rules: str) -> Callable[[
     spatial = np.sort(tables.split_minima(rules).numpy(), axis=None)[::-1]
     links = tables.pair_cosines.numpy()
     temporal = np.sort(links[links > 0])[::-1]
-    first, second = EXPONENTS[prefer]
 
     def thresholds(point: Point) -> tuple[float, float]:
-        own, other = (step / STEPS for step in point)
-        return _reached_by(spatial, own**first), _reached_by(temporal, other**second)
+        of_spatial, of_temporal = map(_share, point, EXPONENTS[prefer], LEAST)
+        return _reached_by(spatial, of_spatial), _reached_by(temporal, of_temporal)
 
     return thresholds
+
+
+def _share(step: int, power: int, least: float) -> float:
+    """Share of the similarities that merge at a step of the path."""
+    u = step / STEPS
+    return max(u**power, min(u, least))
 
 
 def _reached_by(falling: np.ndarray, share: float) -> float:

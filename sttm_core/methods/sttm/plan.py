@@ -102,14 +102,20 @@ class MergePlan(Plan):
         return count_values(self.node_tokens, self.num_tokens)
 
     @property
+    def idle_stage(self) -> str:
+        """``"spatial"`` or ``"temporal"`` where that stage merges nothing and the other one does, else empty."""
+        return idle_stage(len(self.node_ids) / self.num_patches, self.retention)
+
+    @property
     def num_chains(self) -> int:
         """Tokens that join two or more nodes through time."""
         return int((self.member_counts > 1).sum())
 
     @property
     def details(self) -> dict:
-        """Count of the merge chains, and frames that the longest spans."""
-        return {"chains": {"count": self.num_chains, "longest": self.longest_chain}}
+        """Count of the merge chains, frames that the longest spans, and which stage merges nothing."""
+        chains = {"count": self.num_chains, "longest": self.longest_chain}
+        return {"chains": chains, "idle_stage": self.idle_stage}
 
     @property
     def longest_chain(self) -> int:
@@ -220,6 +226,12 @@ def _plan_arrays(tables: Cosines, tau_s: float, tau_t: float, rules: str) -> tup
         node_frames, node_ids, node_tokens, links, lookup(cosines, links_at),
         boxes, count_values(member_of, len(boxes)), kept.rank.view(grid), member_of.view(grid),
     )  # fmt: skip
+
+
+def idle_stage(after_space: float, after_time: float) -> str:
+    """Which stage merges nothing, from the shares of tokens left after each; empty where both do, or neither."""
+    idle = {"spatial": after_space == 1, "temporal": after_time == after_space}
+    return next((name for name, nothing in idle.items() if nothing), "") if after_time < 1 else ""
 
 
 def check_threshold(name: str, value: float) -> float:

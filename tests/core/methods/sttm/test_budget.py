@@ -9,7 +9,10 @@ import pytest
 import torch
 
 from sttm_core import Quadtree, SimilarityTables, retention_surface, similarity_tables, thresholds_for_retention
+from sttm_core.advice import SHIPPED_MODEL
+from sttm_core.engine import VideoLLM
 from sttm_core.methods.sttm.budget import ANY_LINK, EXPONENTS, count_tokens
+from sttm_core.video import VideoClip
 from tests.core import naive
 from tests.core.videos import smooth_video
 
@@ -79,6 +82,47 @@ def test_preferences_move_their_own_threshold_further(tables):
     by = {prefer: thresholds_for_retention(tables, 0.3, prefer=prefer) for prefer in EXPONENTS}
     assert by["spatial"].tau_spatial < by["balanced"].tau_spatial < by["temporal"].tau_spatial
     assert by["spatial"].tau_temporal > by["balanced"].tau_temporal > by["temporal"].tau_temporal
+
+
+@pytest.mark.parametrize("rules", naive.RULES)
+@pytest.mark.parametrize("prefer", EXPONENTS)
+def test_both_stages_are_at_work_on_every_path(tables, prefer, rules):
+    for budget in np.linspace(0.05, 0.95, 19):
+        found = thresholds_for_retention(tables, budget, prefer=prefer, rules=rules)
+        plan = tables.plan(found.tau_spatial, found.tau_temporal, rules)
+        assert len(plan.node_ids) < plan.num_patches and len(plan.links)
+        assert found.idle_stage == plan.idle_stage == ""
+        assert found.nodes == len(plan.node_ids) / plan.num_patches
+
+
+@pytest.fixture(scope="module")
+def samples() -> dict[str, SimilarityTables]:
+    """Those that ship for the sample clips: 16 frames, the shipped model, its merge layer."""
+    llm = VideoLLM.load(str(SHIPPED_MODEL), device="cpu", dtype="float32")
+    clips = SHIPPED_MODEL.parent / "clips"
+    return {name: llm.encode(VideoClip.open(clips / f"{name}.mp4", 16)).tables for name in ("code-short", "bunny")}
+
+
+@pytest.mark.parametrize("prefer", EXPONENTS)
+def test_sample_clips_merge_in_space_and_time_at_any_budget(samples, prefer):
+    for tables in samples.values():
+        for budget in np.linspace(0.05, 0.95, 19):
+            found = thresholds_for_retention(tables, budget, prefer=prefer)
+            assert found.idle_stage == "" and budget - 0.005 <= found.retention <= budget
+            assert 1 - found.nodes > 0.01 and found.nodes - found.retention > 0.0025  # not by a node or two
+
+
+@pytest.mark.parametrize(
+    "case, idle", [("one frame", "temporal"), ("no two patches alike", "spatial"), ("everything", "")]
+)
+def test_a_stage_that_has_nothing_to_merge_is_named(tables, case, idle):
+    some = tables_of(0, frames=1) if case == "one frame" else tables
+    if case == "no two patches alike":
+        some = replace(tables, child_min=torch.full_like(tables.child_min, -1.0))
+    found = thresholds_for_retention(some, 1.0 if case == "everything" else 0.5)
+    plan = some.plan(found.tau_spatial, found.tau_temporal)
+    assert found.idle_stage == plan.idle_stage == idle
+    assert (idle == "spatial") == (len(plan.node_ids) == plan.num_patches and plan.retention < 1)
 
 
 def test_the_lowest_floor_is_one_token_a_cell(tables):
