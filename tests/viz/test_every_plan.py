@@ -21,11 +21,11 @@ from tests.viz.hand_plan import noise_frames
 from viz.__main__ import main
 from viz.canvas import DROPPED_DIM, HATCH
 from viz.charts import retention_per_frame
-from viz.exports import plan_dict
 from viz.figures import merge_figure
 from viz.labels import plan_settings
 from viz.overlay import ChainOverlay, GhostOverlay, HeatOverlay, QuadtreeOverlay, render_strip, render_video
 from viz.palette import CHAINS, LEVELS, rgb
+from viz.plan_files import plan_dict
 
 ON_TOKENS = [name for name, method in METHODS.items() if method.acts_on == "tokens"]
 CELL = 20  # pixels a patch
