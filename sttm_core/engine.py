@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import cached_property
 
@@ -15,12 +15,15 @@ from .decoder import KVCache, cache_argument, run_layers
 from .estimate import Estimate, estimate_memory, free_memory, in_words
 from .host_to_device import frames_on
 from .insertion import Positions, shorten, stop_before_layer
+from .inside_layers import InsideRun
+from .layer_method import LayerMethod
 from .limits import Allowance, TimeUpError, check_context, check_question, context_length
 from .loading import ModelError, device_of_inputs, load_model
 from .method import Method, Plan
 from .model_call import ModelCall, OutOfMemoryError
 from .models import Family
 from .positions import check_rule
+from .settings import RunSettings
 from .stages import Answer, EncodedVideo, Prefix
 from .timing import Stopwatch, Timings, peak_memory, synchronizer
 from .video import VideoClip
@@ -215,20 +218,27 @@ class VideoLLM:
         self,
         encoded: EncodedVideo,
         method: Method | None,
+        question: str | None = None,
         *,
         position_rule: str | None = None,
         allowance: Allowance | None = None,
     ) -> Prefix:
-        """As `prefill`, but the method decides anew from the features: what it costs from features to tokens is timed.
+        """The prefix of any method at its knobs, which decides anew: what it costs from features to tokens is timed.
 
         The merge time covers all of it: whatever the method measures of the features, its plan, averaging, the shorter
         sequence. None times the baseline.
 
+        Args:
+            encoded: of all pixels.
+            question: what will be asked; only query-aware methods need it, and serve it alone.
+
         Raises:
-            ValueError: if the method does not act on tokens, or the position rule is unknown.
+            ValueError: if the method can't act here or lacks a question, or the position rule is unknown.
             OutOfMemoryError: if the accelerator's memory does not suffice.
             TimeUpError: if ``allowance`` is used up between two layers.
         """
+        if isinstance(method, LayerMethod):
+            return self.prefill_for(encoded, method, question, position_rule=position_rule, allowance=allowance)
         make_plan = None if method is None else lambda: method.plan(encoded.tokens)
         return self._prefilled(encoded, encoded.layout.num_patches, position_rule, make_plan, allowance)
 
@@ -242,9 +252,7 @@ class VideoLLM:
     ) -> Prefix:
         """The prefix of a plan that is made inside the measured time; all video tokens without one."""
         rule = check_rule(position_rule or self.default_position_rule)
-        needed = in_words(self._memory(encoded.layout.shape, tokens, encoded.merge_layer).needed_bytes)
-        doing = f"prefilling {tokens} video tokens, which needs about {needed} beside the model"
-        with self._exclusive(doing, allowance), peak_memory(self.device) as peak:
+        with self._exclusive(self._doing(encoded, tokens), allowance), peak_memory(self.device) as peak:
             watch = Stopwatch(self.synchronize)
             hidden, positions, plan, merge_s = encoded.hidden, encoded.positions, None, 0.0
             if make_plan is not None:
@@ -258,6 +266,77 @@ class VideoLLM:
         early, rest = encoded.merge_layer, self.num_layers - encoded.merge_layer
         following = (encoded.positions.next,) * early + (positions.next,) * rest
         return Prefix(encoded, plan, encoded.early + late, following, timings, peak.bytes)
+
+    def prefill_for(
+        self,
+        encoded: EncodedVideo,
+        method: LayerMethod,
+        question: str | None,
+        *,
+        position_rule: str | None = None,
+        allowance: Allowance | None = None,
+    ) -> Prefix:
+        """The whole prompt through the layers under a method that acts inside them; see `sttm_core.layer_method`.
+
+        The prefix has read the question and serves no other one; the first token's logits are there already. Its merge
+        time is what the method's decisions took.
+
+        Raises:
+            ValueError: for an empty question, an unknown position rule, or a merge layer at which the method can't act.
+            OutOfMemoryError: if the accelerator's memory does not suffice.
+            TimeUpError: if ``allowance`` is used up between two layers.
+        """
+        question = check_question(question)
+        rule = check_rule(position_rule or method.position_rule or self.default_position_rule)
+
+        def run(one: LayerMethod) -> Prefix:
+            return self._prefilled_inside(encoded, one, question, rule, allowance)
+
+        return run(method.ready(encoded.shape, lambda one: run(one).shares))
+
+    def fitted(
+        self,
+        encoded: EncodedVideo,
+        settings: RunSettings,
+        question: str | None = None,
+        *,
+        allowance: Allowance | None = None,
+    ) -> Method:
+        """The method of ``settings`` with knobs that meet the budget on this video, for ``question`` where it matters.
+
+        Raises:
+            ValueError: as `timed_prefill`.
+        """
+        method = settings.method
+        if not isinstance(method, LayerMethod):
+            return encoded.plan(settings).method
+        if settings.retention is None:
+            return method
+
+        def shares_of(one: LayerMethod) -> Mapping[str, float]:
+            options = {"position_rule": settings.position_rule, "allowance": allowance}
+            return self.prefill_for(encoded, one, question, **options).shares
+
+        return method.fit(encoded.shape, settings.retention, settings.budget, shares_of)
+
+    def _prefilled_inside(
+        self, encoded: EncodedVideo, method: LayerMethod, question: str, rule: str, allowance: Allowance | None
+    ) -> Prefix:
+        """The prefix of a method inside layers with all its knobs set."""
+        ids, cache = self.question_ids(question).to(self.device), encoded.early.grow()
+        doing = self._doing(encoded, encoded.layout.num_patches)
+        with self._exclusive(doing, allowance), peak_memory(self.device) as peak:
+            watch = Stopwatch(self.synchronize)
+            run = InsideRun(self.decoder, method, encoded.merge_layer, rule, self._rotary, cache, watch.lap)
+            state, query = run.read(ids, encoded.hidden, encoded.layout, encoded.positions)
+            late_s = run(state, query)
+            logits = self._head(state.hidden)
+            prefill_s = encoded.early_s + late_s + watch.lap()
+        timings = Timings(encoded.clip.decode_s, encoded.vision_s, sum(run.deciding), prefill_s)
+        return Prefix(
+            encoded, state.plan(method), KVCache.of(cache), tuple(run.next_positions), timings, peak.bytes, question,
+            len(ids), logits,
+        )  # fmt: skip
 
     def answer(
         self,
@@ -300,7 +379,7 @@ class VideoLLM:
         """
         prefix.check_question(question)
         limit, ids = self._longest_answer(max_new_tokens), self.question_ids(question)
-        check_context(self.context, prefix.next_text, len(ids), limit)
+        check_context(self.context, prefix.next_text - prefix.question_tokens, len(ids), limit)
         allowance = allowance or Allowance()
         watch = Stopwatch(self.synchronize)
         started, produced = watch.last, []
@@ -308,7 +387,7 @@ class VideoLLM:
             watch = Stopwatch(self.synchronize)
             started = watch.last
             cache = prefix.cache.grow()
-            token = self._next_token(prefix, cache, ids)
+            token = self._next_token(prefix, cache, self._unread(prefix, ids))
             first_s = watch.lap()
         timings = replace(prefix.timings, first_token=first_s)
         kv_bytes = KVCache.of(cache).nbytes
@@ -338,7 +417,7 @@ class VideoLLM:
         prefix.check_question(question)
         ids = self.question_ids(question)
         with self._exclusive("answering"):
-            return self._logits(prefix, prefix.cache.grow(), ids)
+            return self._logits(prefix, prefix.cache.grow(), self._unread(prefix, ids))
 
     def question_ids(self, question: str) -> torch.Tensor:
         """``[n]`` token ids of what follows the video in the prompt: question, end of turn, start of the answer."""
@@ -365,24 +444,29 @@ class VideoLLM:
         whole = KVCache.of(cache)
         return KVCache(whole.keys[encoded.merge_layer :], whole.values[encoded.merge_layer :])
 
+    @staticmethod
+    def _unread(prefix: Prefix, ids: torch.Tensor) -> torch.Tensor:
+        """A question's ``ids``, or none of them where the prefix was made for it and has read it."""
+        return ids if prefix.question is None else ids[:0]
+
     def _next_token(self, prefix: Prefix, cache: DynamicCache, ids: torch.Tensor) -> int:
         return int(self._logits(prefix, cache, ids).argmax())
 
     def _logits(self, prefix: Prefix, cache: DynamicCache, ids: torch.Tensor) -> torch.Tensor:
-        """``[vocabulary]`` after text tokens ``ids``, which are appended to ``cache``.
-
-        Where the prefix was made for its question, the question is in the cache already, and so is the answer's start.
-        """
-        if prefix.logits is not None and cache.get_seq_length(0) == prefix.cache.lengths[0]:
-            return prefix.logits
+        """``[vocabulary]`` after text tokens ``ids``, which ``cache`` grows by; the prefix's own if there are none."""
         count = len(ids)
+        if not count:
+            return prefix.logits
         hidden = self.decoder.embed_tokens(ids.to(self.device)[None])  # [1, n, D]
         for span, first, length in prefix.spans:
             start = first + cache.get_seq_length(span[0]) - length  # text so far moved it on
             numbers = torch.arange(start, start + count, device=self.device)
             hidden = run_layers(self.decoder.layers, span, hidden, self._rotary(numbers), cache, self._attention)
-        hidden = self.decoder.norm(hidden[:, -1:])
-        return self.model.get_output_embeddings()(hidden)[0, -1].float()
+        return self._head(hidden)
+
+    def _head(self, hidden: torch.Tensor) -> torch.Tensor:
+        """``[vocabulary]`` float32 logits after the last of ``hidden [1, n, D]``."""
+        return self.model.get_output_embeddings()(self.decoder.norm(hidden[:, -1:]))[0, -1].float()
 
     def _rotary(self, positions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         return self.family.rotary(self.decoder, positions)
@@ -407,6 +491,11 @@ class VideoLLM:
             name: value.to(self.device, self.dtype if name.startswith("pixel_values") else None)
             for name, value in inputs.items()
         }
+
+    def _doing(self, encoded: EncodedVideo, tokens: int) -> str:
+        """What a prefill of so many video tokens from the merge layer on does, for the sentence where it fails."""
+        needed = in_words(self._memory(encoded.layout.shape, tokens, encoded.merge_layer).needed_bytes)
+        return f"prefilling {tokens} video tokens, which needs about {needed} beside the model"
 
     def _memory(self, grid: tuple[int, int, int], kept_tokens: int, merge_layer: int) -> Estimate:
         text, free = self.model.config.get_text_config(), free_memory(self.device)

@@ -75,6 +75,6 @@ def _merged(
     weights = plan.share.to(whole.device, torch.float32)
     patches = whole.index_select(-2, video_index.reshape(-1)).float() * weights[:, None]  # [..., T*H*W, head_dim]
     mean = torch.zeros(*whole.shape[:-2], plan.num_tokens, whole.shape[-1], device=whole.device)
-    mean.index_add_(-2, plan.member_of.reshape(-1).to(whole.device), patches)
+    mean.index_add_(-2, plan.member_of.reshape(-1).clamp(min=0).to(whole.device), patches)  # dropped ones weigh nothing
     short[..., merged_at, :] = mean.to(short.dtype)
     return short

@@ -10,6 +10,8 @@ from typing import Any
 from ..method import METHODS, Method, make_method
 from .dycoke import Dycoke
 from .evs import Evs
+from .fastv import FastV
+from .framefusion import FrameFusion
 from .frames import FewerFrames
 from .octree import Octree
 from .pooling import Pooling
@@ -25,6 +27,8 @@ ROWS: tuple[type[Method], ...] = (
     Octree,
     Evs,
     Vidcom2,
+    FastV,
+    FrameFusion,
     RandomTokens,
     FewerFrames,
     Pooling,
