@@ -150,18 +150,17 @@ def compare(
     llm.check_prompt(question, frames, clip.source_size, max_new_tokens=max_new_tokens)  # before any work is done
     progress(f"encoding {clip.num_frames} frames")
     encoded = llm.encode(clip, merge_layer=used.merge_layer)
-    plan = encoded.plan(used)
-    methods = ([None] if baseline else []) + [plan.method]
-    answers = []
+    methods = ([None] if baseline else []) + [llm.fitted(encoded, used, question)]
+    answers, prefix = [], None
     for method in methods:
-        progress("answering from all tokens" if method is None else f"answering from {plan.num_tokens} tokens")
-        prefix = llm.prefill(encoded, None if method is None else plan, position_rule=used.position_rule)
+        prefix = llm.timed_prefill(encoded, method, question, position_rule=used.position_rule)
+        progress(f"answering from {'all' if method is None else prefix.plan.num_tokens} tokens")
         answers.append(llm.answer(prefix, question, max_new_tokens=max_new_tokens))
     progress(f"timing {runs} runs")
     timings = list(zip(*measure(llm, clip, methods, question, used, runs), strict=True))
     answers = [replace(answer, timings=Timings.median(of)) for answer, of in zip(answers, timings, strict=True)]
     whole = answers[0] if baseline else None
-    return Comparison(clip.name, clip.num_frames, llm.name, question, used, plan, whole, answers[-1], runs)
+    return Comparison(clip.name, clip.num_frames, llm.name, question, used, prefix.plan, whole, answers[-1], runs)
 
 
 def settings_used(llm: VideoLLM, settings: RunSettings) -> RunSettings:
@@ -195,5 +194,5 @@ def first_token(
     allowance: Allowance | None = None,
 ) -> Timings:
     """Timings of one run of a method from the features on: its decisions, prefill and the first token after it."""
-    prefix = llm.timed_prefill(encoded, method, position_rule=position_rule, allowance=allowance)
+    prefix = llm.timed_prefill(encoded, method, question, position_rule=position_rule, allowance=allowance)
     return next(llm.answering(prefix, question, max_new_tokens=1, allowance=allowance)).timings

@@ -164,3 +164,14 @@ def test_what_is_wrong_is_said_before_the_model_runs(llm: VideoLLM, wrong: dict,
     finally:
         hook.remove()
     assert not runs_of_the_vision_tower
+
+
+@pytest.mark.parametrize("name", ["fastv", "framefusion"])
+def test_a_method_inside_layers_is_compared_and_timed_like_any_other(name: str) -> None:
+    result = compare(tiny("llava_onevision"), clip(), QUESTION, RunSettings.of(name, retention=0.3), runs=2)
+    said = json.loads(json.dumps(result.as_dict()))
+    assert said["settings"]["method"] == said["merged"]["method"] == name
+    assert 0.28 < said["merged"]["kept"] <= 0.3 and said["tokens"]["kept"] == result.plan.num_tokens
+    assert said["merged"]["timings_s"]["merge"] > 0 and not said["budget_missed"]
+    assert said["settings"]["position_rule"] == "survived"
+    assert said["settings"]["merge_layer"] == {"fastv": 2, "framefusion": 0}[name]
