@@ -16,7 +16,7 @@ from rich.text import Text
 
 from . import command_line as options
 from .command_line import Progress, load_model, prepare, quiet_stdout, run
-from .limits import check_question
+from .limits import check_question, context_length
 
 if TYPE_CHECKING:
     from .comparison import Comparison
@@ -173,7 +173,7 @@ def estimate(
         raise ValueError(f"retention must be above 0 and at most 1, got {retention}.")
     with quiet_stdout(), Progress() as progress:
         progress.checking("reading the config")
-        outline = {"device": loading.device, "dtype": loading.dtype, "newline": loading.newline}
+        outline = {name: getattr(loading, name) for name in ("device", "dtype", "newline", "rope_factor")}
         model, processor, family, dtype = load_outline(loading.model, **outline)
     layer = family.default_merge_layer(model) if merge_layer is None else merge_layer
     family.check_merge_layer(model, layer)
@@ -183,6 +183,9 @@ def estimate(
     text, all_tokens = model.config.get_text_config(), grid[0] * grid[1] * grid[2]
     kept = max(1, round(retention * all_tokens))
     found = [estimate_memory(text, grid, tokens, layer, dtype) for tokens in (all_tokens, kept)]
+    room = replace(found[0], positions=family.fewest_positions(grid), context=context_length(text))
+    if room.warning:
+        print(room.warning, file=sys.stderr)
     title = f"{retention:.0%} kept, merged before layer {layer}"
     Console(highlight=False).print(memory_table(title, found, weight_bytes(model, dtype, bits), gpus))
 

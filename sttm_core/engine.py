@@ -125,7 +125,8 @@ class VideoLLM:
             )
         grid = self.family.grid(self.model, self.processor, num_frames, size, self.frame_tokens)
         kept = max(1, round(retention * grid[0] * grid[1] * grid[2]))
-        return self._memory(grid, kept, layer)
+        room = {"positions": self.family.fewest_positions(grid), "context": self.context}
+        return replace(self._memory(grid, kept, layer), **room)
 
     def check_prompt(
         self,

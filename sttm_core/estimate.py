@@ -21,6 +21,7 @@ class Estimate:
         kv_bytes: exact for these tokens.
         working_bytes: a layer's activations over the longest sequence that it sees: an estimate, kernels differ.
         free_bytes: free on the GPUs together, or in this machine's memory; None where the system does not tell.
+        positions: of the model's ``context`` that all video tokens take at least; None where the config has no limit.
     """
 
     grid: tuple[int, int, int]
@@ -28,6 +29,8 @@ class Estimate:
     kv_bytes: int
     working_bytes: int
     free_bytes: int | None = None
+    positions: int = 0
+    context: int | None = None
 
     @property
     def video_tokens(self) -> int:
@@ -41,6 +44,11 @@ class Estimate:
     @property
     def warning(self) -> str | None:
         """One sentence where it won't fit, else None."""
+        if self.context is not None and self.positions > self.context:
+            return (
+                f"the video takes {self.positions} positions, and this model's context has {self.context}; "
+                "use fewer frames, or load the model with a rope_factor."
+            )
         if self.free_bytes is None or self.needed_bytes <= self.free_bytes:
             return None
         return (

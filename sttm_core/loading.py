@@ -85,7 +85,12 @@ def load_model(path_or_id: str, **options) -> tuple[torch.nn.Module, object, Fam
 
 
 def load_outline(
-    path_or_id: str, *, device: str | None = None, dtype: str | torch.dtype | None = None, newline: str | None = None
+    path_or_id: str,
+    *,
+    device: str | None = None,
+    dtype: str | torch.dtype | None = None,
+    newline: str | None = None,
+    rope_factor: float | None = None,
 ) -> tuple[torch.nn.Module, object, Family, torch.dtype]:
     """A model without its weights, its processor, its family and the dtype that `load_model` would choose.
 
@@ -96,7 +101,9 @@ def load_outline(
     """
     family, chosen = _family(path_or_id), _dtype(dtype, _device(device))
     try:
-        model = family.empty(family.config(path_or_id, newline))
+        config = family.config(path_or_id, newline)
+        _scale_rope(config, rope_factor)
+        model = family.empty(config)
         return model, family.load_processor(path_or_id, model), family, chosen
     except _LOADING_ERRORS as error:
         raise ModelError(f"The model {path_or_id} could not be read: {_one_sentence(error)}") from error

@@ -175,7 +175,7 @@ class LlavaVideo(Family):
 
 
 def load_tokenizer(path_or_id: str) -> PreTrainedTokenizerBase:
-    """The original's tokenizer, with a token of its own for the video. Its config is for classes that nobody has here."""
+    """The original's tokenizer, with a token of its own for the video. (Its config is for classes that nobody has.)"""
     tokenizer = AutoTokenizer.from_pretrained(path_or_id, config=Qwen2Config())
     tokenizer.add_tokens([VIDEO_TOKEN], special_tokens=True)
     return tokenizer

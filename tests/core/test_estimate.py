@@ -39,6 +39,14 @@ def test_it_warns_when_it_will_not_fit(free, warns):
         assert "1000 video tokens, 300 after merging, need about 3.0 GB" in found.warning
 
 
+@pytest.mark.parametrize("frames, warns", [(64, False), (65, True)])
+def test_it_warns_when_the_context_will_not_hold_it(frames, warns):
+    found = tiny("llava_onevision").estimate(frames)  # 64 tokens a frame, 4096 positions
+    assert (found.positions, found.context) == (64 * frames, 4096)
+    said = "the video takes 4160 positions, and this model's context has 4096; use fewer frames, or load the model"
+    assert (found.warning or "").startswith(said) == warns
+
+
 def test_free_memory_of_this_machine(monkeypatch, tmp_path):
     (tmp_path / "meminfo").write_text("MemTotal:  900 kB\nMemAvailable:   500 kB\n")
     monkeypatch.setattr(estimate, "MEMINFO", tmp_path / "meminfo")

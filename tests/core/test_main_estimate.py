@@ -75,6 +75,13 @@ def test_the_docs_show_what_the_command_prints(table, folder_72b) -> None:
         }
 
 
+@pytest.mark.parametrize("options, warned", [((), True), (("--rope-factor", "2"), False)])
+def test_a_video_beyond_the_context_is_said_on_stderr(capsys, options, warned) -> None:
+    assert main(["estimate", "--num-frames", "128", *options]) == 0
+    said = "the video takes 25088 positions, and this model's context has 16384; use fewer frames"
+    assert capsys.readouterr().err.startswith(said) == warned
+
+
 def test_one_token_at_least_is_kept(table) -> None:
     assert table("--num-frames", 2, "--retention", "1e-9")["video tokens"] == [str(2 * 14 * 14), "1"]
 
