@@ -109,9 +109,9 @@ def shorten(
         rotary: cos and sin for ``[n]`` position numbers.
     """
     index = layout.index.to(hidden.device)  # [T, H, W]
-    stands = index.view(-1)[merged.plan.places]  # [N], in output order
+    stands = index.reshape(-1)[merged.plan.places]  # [N], in output order
     keep = torch.ones(hidden.shape[1], dtype=torch.bool, device=hidden.device)
-    keep[index.view(-1)] = False
+    keep[index.reshape(-1)] = False
     keep[stands] = True
     kept = torch.nonzero_static(keep, size=hidden.shape[1] - layout.num_patches + len(stands)).squeeze(1)
     merged_at = torch.searchsorted(kept, stands.sort().values)
