@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import cached_property
 
@@ -20,6 +21,7 @@ from .layer_method import LayerMethod
 from .limits import Allowance, TimeUpError, check_context, check_question, context_length
 from .loading import ModelError, device_of_inputs, load_model
 from .method import Method, Plan
+from .methods import Downsample
 from .model_call import ModelCall, OutOfMemoryError
 from .models import Family
 from .positions import check_rule
@@ -152,12 +154,20 @@ class VideoLLM:
         check_context(self.context, video, len(ids), self._longest_answer(max_new_tokens))
 
     def encode(
-        self, clip: VideoClip, *, merge_layer: int | None = None, allowance: Allowance | None = None
+        self,
+        clip: VideoClip,
+        *,
+        merge_layer: int | None = None,
+        grid: tuple[int, int] | None = None,
+        allowance: Allowance | None = None,
     ) -> EncodedVideo:
         """Vision encoder and the decoder layers before ``merge_layer``, once for a video.
 
+        Args:
+            grid: rows and columns of tokens for which frames are made smaller; None for all pixels.
+
         Raises:
-            ValueError: for a merge layer that the model does not have.
+            ValueError: for a merge layer that the model does not have, or a family that can't encode smaller frames.
             OutOfMemoryError: if the accelerator's memory does not suffice.
             TimeUpError: if ``allowance`` is used up between two layers.
         """
@@ -169,12 +179,16 @@ class VideoLLM:
             watch = Stopwatch(self.synchronize)
             started = watch.last
             frames = frames_on(self.device, clip.frames)
-            inputs = self.family.inputs(self.processor, text, frames, clip.times, self.frame_tokens)
+            processor, sized, limit = self.processor, nullcontext(), self.frame_tokens
+            if grid is not None:
+                processor, frames = self.family.smaller(self.model, processor, frames, grid)
+                sized, limit = self.family.any_size(self.model), limit and max(limit, 2 * grid[0] * grid[1])
+            inputs = self.family.inputs(processor, text, frames, clip.times, limit)
             layout = self.family.layout(self.model, inputs)
             inputs, frames = self._on_device(inputs), None
             preprocess_s = watch.lap()
             fast = self.family.fast_vision(self.model)
-            with fast, stop_before_layer(self.decoder, layer, self.synchronize) as arrival:
+            with fast, sized, stop_before_layer(self.decoder, layer, self.synchronize) as arrival:
                 self.model(**inputs, **{cache_argument(type(self.model)): cache}, use_cache=True, logits_to_keep=1)
             watch.lap()
             following = self.family.next_position(self.model, inputs, arrival.position_ids)
@@ -190,6 +204,7 @@ class VideoLLM:
             preprocess_s=preprocess_s,
             vision_s=arrival.decoder_started - started,
             early_s=watch.last - arrival.decoder_started,
+            whole=grid and (layout.shape[0], *self._whole_grid(clip)),
         )
 
     def prefill(
@@ -240,6 +255,8 @@ class VideoLLM:
         """
         if isinstance(method, LayerMethod):
             return self.prefill_for(encoded, method, question, position_rule=position_rule, allowance=allowance)
+        if isinstance(method, Downsample):
+            return self._prefilled_small(encoded, method, allowance)
         make_plan = None if method is None else lambda: method.plan(encoded.tokens)
         return self._prefilled(encoded, encoded.layout.num_patches, position_rule, make_plan, allowance)
 
@@ -295,6 +312,15 @@ class VideoLLM:
 
         return run(method.ready(encoded.shape, lambda one: run(one).shares))
 
+    def _prefilled_small(self, encoded: EncodedVideo, method: Downsample, allowance: Allowance | None) -> Prefix:
+        """The prefix of the same frames with fewer pixels, which the vision encoder has to see first."""
+        full = encoded.layout.shape
+        grid = method.grid(full, self.family.square)
+        if grid != full[1:]:
+            encoded = self.encode(encoded.clip, merge_layer=encoded.merge_layer, grid=grid, allowance=allowance)
+        prefix = self._prefilled(encoded, encoded.layout.num_patches, None, None, allowance)
+        return replace(prefix, plan=method.record(full, grid))
+
     def fitted(
         self,
         encoded: EncodedVideo,
@@ -309,10 +335,12 @@ class VideoLLM:
             ValueError: as `timed_prefill`.
         """
         method = settings.method
-        if not isinstance(method, LayerMethod):
+        if method.acts_on == "tokens":
             return encoded.plan(settings).method
         if settings.retention is None:
             return method
+        if isinstance(method, Downsample):
+            return method.fit(encoded.shape, settings.retention, settings.budget)
 
         def shares_of(one: LayerMethod) -> Mapping[str, float]:
             options = {"position_rule": settings.position_rule, "allowance": allowance}
@@ -492,6 +520,11 @@ class VideoLLM:
             name: value.to(self.device, self.dtype if name.startswith("pixel_values") else None)
             for name, value in inputs.items()
         }
+
+    def _whole_grid(self, clip: VideoClip) -> tuple[int, int]:
+        """Rows and columns of tokens of a frame that all its pixels give."""
+        size = clip.frames.shape[1:3]
+        return self.family.grid(self.model, self.processor, clip.num_frames, size, self.frame_tokens)[1:]
 
     def _doing(self, encoded: EncodedVideo, tokens: int) -> str:
         """What a prefill of so many video tokens from the merge layer on does, for the sentence where it fails."""

@@ -57,7 +57,7 @@ class PromptState:
     @property
     def rows(self) -> torch.Tensor:
         """``[N]`` rows of ``hidden`` that are video tokens."""
-        stands = self.layout.index.to(self.source.device).view(-1)[self.places]
+        stands = self.layout.index.to(self.source.device).reshape(-1)[self.places]
         return torch.searchsorted(self.source, stands)
 
     def to(self, device: torch.device) -> None:

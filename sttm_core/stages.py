@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -33,6 +34,7 @@ class EncodedVideo:
         positions: rotary positions of the S tokens.
         early: KV cache of the layers before ``merge_layer``; ``num_layers``: of the whole decoder.
         vision_s, early_s: seconds in vision encoder (with preprocessing and projector) and in the early layers.
+        whole: ``(T, H, W)`` tokens that all pixels give, where fewer were encoded: shares are of these.
         preprocess_s: the part of ``vision_s`` before the encoder: upload, resizing, normalising, tokenising.
     """
 
@@ -47,6 +49,7 @@ class EncodedVideo:
     vision_s: float
     early_s: float
     preprocess_s: float = 0.0
+    whole: tuple[int, int, int] | None = None
     made: dict[tuple, Tables | None] = field(default_factory=dict, repr=False)  # by `Method.tables_key`
     lock: threading.RLock = field(default_factory=threading.RLock, repr=False)
 
@@ -70,8 +73,8 @@ class EncodedVideo:
     @property
     def shape(self) -> PrefixShape:
         """What budgets have to know of the prefix."""
-        patches = self.layout.num_patches
-        return PrefixShape(patches, self.layout.length - patches, self.merge_layer, self.num_layers)
+        text = self.layout.length - self.layout.num_patches
+        return PrefixShape(math.prod(self.whole or self.layout.shape), text, self.merge_layer, self.num_layers)
 
     def plan(self, settings: RunSettings) -> Plan:
         """What a method that acts on tokens leaves of this video, by its budget where one is set."""

@@ -36,6 +36,20 @@ def contiguous_layers(vision: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
+def interpolated_positions(tower: nn.Module) -> Iterator[None]:
+    """Inside the `with`, this one SigLIP tower interpolates its position embeddings to the frames that it is given."""
+
+    def entered(module, args, kwargs):
+        return args, kwargs | {"interpolate_pos_encoding": True}
+
+    handle = tower.register_forward_pre_hook(entered, with_kwargs=True)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+@contextmanager
 def pooled_by_matrices(model: nn.Module) -> Iterator[None]:
     """Inside the `with`, this one LLaVA-OneVision pools its frames by `halve_bilinear`."""
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..method import METHODS, Method, make_method
+from .downsample import Downsample
 from .dycoke import Dycoke
 from .evs import Evs
 from .fastv import FastV
@@ -32,6 +33,7 @@ ROWS: tuple[type[Method], ...] = (
     RandomTokens,
     FewerFrames,
     Pooling,
+    Downsample,
 )  # fmt: skip
 
 METHODS.update({method.name: method for method in ROWS})

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
+from copy import copy
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
@@ -61,6 +63,7 @@ class Family:
         position_rule: one of `positions.POSITION_RULES`, the default of this family.
         position_axes: 1 for plain RoPE, 3 for M-RoPE.
         frame_tokens: limit of tokens for one step in time where it depends on the video's size, else None.
+        square: whether all frames become one square grid of tokens.
     """
 
     model_type: str = ""
@@ -69,6 +72,7 @@ class Family:
     position_rule: str = "reassigned"
     position_axes: int = 1
     frame_tokens: int | None = None
+    square: bool = True
 
     def matches(self, config: dict) -> bool:
         """Whether a checkpoint's config.json is of this family."""
@@ -105,6 +109,20 @@ class Family:
     def fast_vision(self, model: nn.Module) -> AbstractContextManager[None]:
         """A `with` inside which the model encodes a video faster and gives what it gives otherwise."""
         return contiguous_layers(self.vision(model))
+
+    def any_size(self, model: nn.Module) -> AbstractContextManager[None]:
+        """A `with` inside which the vision encoder takes frames of another size than its own."""
+        return nullcontext()
+
+    def smaller(
+        self, model: nn.Module, processor, frames: torch.Tensor, grid: tuple[int, int]
+    ) -> tuple[Any, torch.Tensor]:
+        """A processor and frames by which each step in time becomes ``grid [h, w]`` tokens; neither original changes.
+
+        Raises:
+            ValueError: where this family can't encode smaller frames, in one sentence.
+        """
+        raise ValueError(f"{self.title} can't encode smaller frames; choose another method.")
 
     def decoder(self, model: nn.Module) -> nn.Module:
         """The text decoder: has ``layers``, ``norm``, ``rotary_emb`` and ``embed_tokens``."""
@@ -176,8 +194,8 @@ class Family:
         side = self.side(model)
         return num_frames, side, side
 
-    def side(self, model: nn.Module) -> int:
-        """Tokens along a side of a frame, where all frames become one square grid."""
+    def side(self, model: nn.Module, pixels: int | None = None) -> int:
+        """Tokens along a side of a square frame of so many ``pixels``; None for the model's own size."""
         raise TypeError(f"{type(self).__name__} must say how many tokens a frame has: define side() or grid().")
 
     def fewest_positions(self, grid: tuple[int, int, int]) -> int:
@@ -241,3 +259,12 @@ def metadata(times: np.ndarray) -> VideoMetadata:
         duration=float(times[-1]) + step,
         frames_indices=[round(second * clock) for second in times.tolist()],
     )
+
+
+def resized_by(processor, **attributes):
+    """A copy of a processor whose video processor is a copy with other ``attributes``."""
+    made = copy(processor)
+    made.video_processor = copy(processor.video_processor)
+    for name, value in attributes.items():
+        setattr(made.video_processor, name, value)
+    return made

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import nn
+from transformers.image_utils import SizeDict
 
-from .base import Family, VideoLayout, places_of
+from .base import Family, VideoLayout, places_of, resized_by
 
 
 class InternVL(Family):
@@ -15,9 +17,22 @@ class InternVL(Family):
     title = "InternVL3"
     hub_ids = ("OpenGVLab/InternVL3-2B-hf", "OpenGVLab/InternVL3-8B-hf")
 
-    def side(self, model: nn.Module) -> int:
-        return math.isqrt(model.config.image_seq_length)
+    def smaller(
+        self, model: nn.Module, processor, frames: torch.Tensor, grid: tuple[int, int]
+    ) -> tuple[Any, torch.Tensor]:
+        side = grid[0] * token_pixels(model)
+        made = resized_by(processor, size=SizeDict(height=side, width=side))
+        made.image_seq_length = grid[0] * grid[0]
+        return made, frames
+
+    def side(self, model: nn.Module, pixels: int | None = None) -> int:
+        return math.isqrt(model.config.image_seq_length) if pixels is None else pixels // token_pixels(model)
 
     def layout(self, model: nn.Module, inputs: dict[str, torch.Tensor]) -> VideoLayout:
-        frames, side = inputs["pixel_values"].shape[0], self.side(model)
+        frames, side = inputs["pixel_values"].shape[0], self.side(model, inputs["pixel_values"].shape[-1])
         return places_of(inputs["input_ids"], model.config.image_token_id, (frames, side, side))
+
+
+def token_pixels(model: nn.Module) -> int:
+    """Pixels along a side of a token: 2x2 patches of 14."""
+    return round(model.config.vision_config.patch_size[0] / model.config.downsample_ratio)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
+from transformers.image_utils import SizeDict
 
-from ..vision import pooled_by_matrices
-from .base import Family, VideoLayout, places_of, repeated
+from ..vision import interpolated_positions, pooled_by_matrices
+from .base import Family, VideoLayout, places_of, repeated, resized_by
 
 NEWLINES = 1  # token at the end of a video
 
@@ -40,10 +42,24 @@ class LlavaOnevision(Family):
         with super().fast_vision(model), pooled_by_matrices(model.model):
             yield
 
-    def side(self, model: nn.Module) -> int:
+    def any_size(self, model: nn.Module) -> AbstractContextManager[None]:
+        return interpolated_positions(model.model.vision_tower)
+
+    def smaller(
+        self, model: nn.Module, processor, frames: torch.Tensor, grid: tuple[int, int]
+    ) -> tuple[Any, torch.Tensor]:
         vision = model.config.vision_config
-        return math.ceil(vision.image_size // vision.patch_size / 2)  # 27x27 patches are pooled to 14x14
+        patches = 2 * grid[0] - vision.image_size // vision.patch_size % 2  # 27 are 14, so 13 are 7
+        side = patches * vision.patch_size
+        made = resized_by(processor, size=SizeDict(height=side, width=side))
+        made.num_image_tokens = patches * patches
+        return made, frames
+
+    def side(self, model: nn.Module, pixels: int | None = None) -> int:
+        vision = model.config.vision_config
+        return math.ceil((pixels or vision.image_size) // vision.patch_size / 2)  # 27x27 patches are pooled to 14x14
 
     def layout(self, model: nn.Module, inputs: dict[str, torch.Tensor]) -> VideoLayout:
-        frames, side = inputs["pixel_values_videos"].shape[1], self.side(model)
+        pixels = inputs["pixel_values_videos"]
+        frames, side = pixels.shape[1], self.side(model, pixels.shape[-1])
         return places_of(inputs["input_ids"], model.config.video_token_id, (frames, side, side))

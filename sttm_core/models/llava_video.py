@@ -7,7 +7,9 @@ The checkpoints were trained with a newline token behind every row of a frame ("
 from __future__ import annotations
 
 import math
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
@@ -22,10 +24,11 @@ from transformers import (
     Qwen2Config,
     SiglipVisionConfig,
 )
+from transformers.image_utils import SizeDict
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
-from ..vision import halve_bilinear
-from .base import Family, VideoLayout, repeated
+from ..vision import halve_bilinear, interpolated_positions
+from .base import Family, VideoLayout, repeated, resized_by
 
 NEWLINES = ("no_token", "one_token", "frame", "grid")
 POOLINGS = ("average", "max", "bilinear")
@@ -63,7 +66,7 @@ class LlavaVideoModel(LlavaOnevisionModel):
         """Frames ``[T, 3, H, W]`` to the video's part of the sequence ``[N, C]``, newlines and all."""
         patches = self.vision_tower(pixels, output_hidden_states=True).hidden_states[-1]  # [T, H*W, D]
         features = self.pool(self.multi_modal_projector(patches)).flatten(0, 1)  # [T*h*w, C]
-        runs = newline_runs(self.config, len(pixels))
+        runs = newline_runs(self.config, len(pixels), token_side(self.config, pixels.shape[-1]))
         if runs:
             newlines = self.image_newline.to(features).expand(runs, 1, -1)
             features = torch.cat([features.unflatten(0, (runs, -1)), newlines], dim=1).flatten(0, 1)
@@ -90,15 +93,15 @@ class LlavaVideoForConditionalGeneration(LlavaOnevisionForConditionalGeneration)
         self.post_init()
 
 
-def token_side(config: LlavaOnevisionConfig) -> int:
-    """Tokens along a side of a frame: 14, or 13 where 27 patches are pooled by average."""
-    patches = config.vision_config.image_size // config.vision_config.patch_size
+def token_side(config: LlavaOnevisionConfig, pixels: int | None = None) -> int:
+    """Tokens along a side of a frame of so many ``pixels``: 14, or 13 where 27 patches are pooled by average."""
+    patches = (pixels or config.vision_config.image_size) // config.vision_config.patch_size
     return math.ceil(patches / 2) if config.pooling == "bilinear" else patches // 2
 
 
-def newline_runs(config: LlavaOnevisionConfig, frames: int) -> int:
-    """How many runs of tokens end in a newline."""
-    return {"no_token": 0, "one_token": 1, "frame": frames, "grid": frames * token_side(config)}[config.newline]
+def newline_runs(config: LlavaOnevisionConfig, frames: int, side: int) -> int:
+    """How many runs of tokens end in a newline, with ``side`` tokens along a side of a frame."""
+    return {"no_token": 0, "one_token": 1, "frame": frames, "grid": frames * side}[config.newline]
 
 
 @dataclass
@@ -112,11 +115,11 @@ class LlavaVideoProcessor:
 
     def __call__(self, text: str, videos: list[torch.Tensor], return_tensors: str = "pt", **options) -> dict:
         """``input_ids``, ``attention_mask`` and ``pixel_values_videos [1, T, 3, H, W]``."""
-        frames, side = len(videos[0]), token_side(self.config)
-        tokens = frames * side * side + newline_runs(self.config, frames)
+        pixels = self.video_processor(videos, return_tensors=return_tensors, **options)
+        frames, side = len(videos[0]), token_side(self.config, pixels["pixel_values_videos"].shape[-1])
+        tokens = frames * side * side + newline_runs(self.config, frames, side)
         ids = self.tokenizer(text, return_tensors=return_tensors)["input_ids"]
         ids = repeated(ids, self.config.video_token_index, tokens)
-        pixels = self.video_processor(videos, return_tensors=return_tensors, **options)
         return {"input_ids": ids, "attention_mask": torch.ones_like(ids), **pixels}
 
 
@@ -161,14 +164,27 @@ class LlavaVideo(Family):
     def prompt(self, processor, question: str) -> str:
         return PROMPT.format(question=question)
 
-    def side(self, model: nn.Module) -> int:
-        return token_side(model.config)
+    def any_size(self, model: nn.Module) -> AbstractContextManager[None]:
+        return interpolated_positions(model.model.vision_tower)
+
+    def smaller(
+        self, model: nn.Module, processor, frames: torch.Tensor, grid: tuple[int, int]
+    ) -> tuple[Any, torch.Tensor]:
+        vision = model.config.vision_config
+        odd = vision.image_size // vision.patch_size % 2
+        patches = 2 * grid[0] + (-odd if model.config.pooling == "bilinear" else odd)
+        side = patches * vision.patch_size
+        return resized_by(processor, size=SizeDict(height=side, width=side)), frames
+
+    def side(self, model: nn.Module, pixels: int | None = None) -> int:
+        return token_side(model.config, pixels)
 
     def layout(self, model: nn.Module, inputs: dict[str, torch.Tensor]) -> VideoLayout:
         ids, config = inputs["input_ids"][0], model.config
-        frames, side = inputs["pixel_values_videos"].shape[1], token_side(config)
+        pixels = inputs["pixel_values_videos"]
+        frames, side = pixels.shape[1], token_side(config, pixels.shape[-1])
         places = (ids == config.video_token_index).nonzero().squeeze(1)
-        runs = newline_runs(config, frames)
+        runs = newline_runs(config, frames, side)
         if runs:
             places = places.view(runs, -1)[:, :-1]  # without the newline that ends each run
         return VideoLayout(places.reshape(frames, side, side), len(ids))

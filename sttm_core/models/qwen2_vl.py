@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
+from torchvision.transforms.v2 import InterpolationMode
+from torchvision.transforms.v2.functional import resize
+from transformers.image_utils import SizeDict
 from transformers.models.qwen2_vl.image_processing_qwen2_vl import smart_resize
 
 from .. import packed_attention
-from .base import Family, VideoLayout, places_of, processed
+from .base import Family, VideoLayout, places_of, processed, resized_by
 
 AS_IT_IS = {"shortest_edge": 1, "longest_edge": 2**40}  # sizes that leave every frame of whole tokens as it is
 
@@ -21,6 +25,7 @@ class Qwen2VL(Family):
     hub_ids = ("Qwen/Qwen2-VL-2B-Instruct", "Qwen/Qwen2-VL-7B-Instruct", "Qwen/Qwen2-VL-72B-Instruct")
     position_rule = "survived"
     position_axes = 3
+    square = False
     frame_tokens = 768  # VIDEO_MAX_PIXELS of qwen-vl-utils: 768 * 28 * 28 pixels a frame
 
     def vision(self, model: nn.Module) -> nn.Module:
@@ -34,6 +39,13 @@ class Qwen2VL(Family):
 
     def video_end(self, processor) -> str:
         return "<|vision_end|>"
+
+    def smaller(
+        self, model: nn.Module, processor, frames: torch.Tensor, grid: tuple[int, int]
+    ) -> tuple[Any, torch.Tensor]:
+        side = token_pixels(processor.video_processor)
+        small = resize(frames, [grid[0] * side, grid[1] * side], InterpolationMode.BICUBIC, antialias=True)
+        return resized_by(processor, size=SizeDict(**AS_IT_IS)), small
 
     def video_options(self, processor, frames: torch.Tensor, times: np.ndarray, frame_tokens: int | None) -> dict:
         video = processor.video_processor

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
+from transformers.image_utils import SizeDict
 
-from .base import Family, VideoLayout, metadata, places_of
+from .base import Family, VideoLayout, metadata, places_of, resized_by
 from .plain_text import PromptParts
 
 OUTRO = "\n\n"  # that the processor puts behind a video: it is tokenised together with the question
@@ -42,9 +44,22 @@ class SmolVLM(Family):
         cut = {name: made[name][:, :length] for name in ("input_ids", "attention_mask")}
         return made | cut
 
-    def side(self, model: nn.Module) -> int:
-        return math.isqrt(model.model.image_seq_len)
+    def smaller(
+        self, model: nn.Module, processor, frames: torch.Tensor, grid: tuple[int, int]
+    ) -> tuple[Any, torch.Tensor]:
+        side = grid[0] * token_pixels(model)
+        made = resized_by(processor, size=SizeDict(longest_edge=side), max_image_size={"longest_edge": side})
+        made.image_seq_len = grid[0] * grid[0]
+        return made, frames
+
+    def side(self, model: nn.Module, pixels: int | None = None) -> int:
+        return math.isqrt(model.model.image_seq_len) if pixels is None else pixels // token_pixels(model)
 
     def layout(self, model: nn.Module, inputs: dict[str, torch.Tensor]) -> VideoLayout:
-        frames, side = inputs["pixel_values"].shape[1], self.side(model)
+        frames, side = inputs["pixel_values"].shape[1], self.side(model, inputs["pixel_values"].shape[-1])
         return places_of(inputs["input_ids"], model.config.image_token_id, (frames, side, side))
+
+
+def token_pixels(model: nn.Module) -> int:
+    """Pixels along a side of a token: patches of 14 or 16, joined by the connector."""
+    return model.config.vision_config.patch_size * model.config.scale_factor

@@ -11,6 +11,7 @@ from safetensors.torch import save_file
 
 from sttm_core.engine import ModelError, VideoLLM
 from sttm_core.host_to_device import frames_on
+from sttm_core.methods import make_method
 from sttm_core.models.llava_video import LlavaVideoForConditionalGeneration, onevision_config
 from tests.core import by_hand
 from tests.core.tiny import LAYERS, clip, shuffled, text_config, tokenizer
@@ -185,3 +186,32 @@ def test_the_published_config_is_that_of_the_published_model():
     vision = config.vision_config
     assert (vision.image_size // vision.patch_size, vision.num_hidden_layers, vision.hidden_size) == (27, 26, 1152)
     assert config.text_config.num_hidden_layers == 28 and LAYERS == 4
+
+
+@pytest.mark.parametrize("newline", ["no_token", "one_token", "frame", "grid"])
+@pytest.mark.parametrize("pooling", ["bilinear", "average"])
+def test_smaller_frames_have_their_own_rows_and_newlines(tmp_path, pooling, newline):
+    write_original(tmp_path, mm_spatial_pool_mode=pooling)
+    llm, shown = load(tmp_path, newline=newline), clip(3)
+    whole = llm.encode(shown, merge_layer=0)
+    prefix = llm.timed_prefill(whole, make_method("downsample", retention=0.4))
+    side, full = {"bilinear": (3, 5), "average": (2, 4)}[pooling]
+    small = prefix.encoded.layout
+    assert whole.layout.shape == (3, full, full) and small.shape == (3, side, side)
+    newlines = {"no_token": 0, "one_token": 1, "frame": 3, "grid": 3 * side}[newline]
+    head = len(llm.processor.tokenizer(llm.family.parts(llm.processor).head).input_ids) - 1
+    assert small.length == head + small.num_patches + newlines
+    assert prefix.shares["kept"] == (side / full) ** 2
+    assert llm.answer(prefix, QUESTION, max_new_tokens=2).new_tokens
+
+
+@pytest.mark.parametrize("name", ["fastv", "framefusion"])
+def test_methods_inside_layers_keep_every_newline(folder, name):
+    llm = load(folder, newline="grid")
+    whole = llm.encode(clip(3), merge_layer=2)
+    prefix = llm.timed_prefill(whole, make_method(name, retention=0.3), QUESTION)
+    assert prefix.video_tokens == prefix.plan.num_tokens <= 0.3 * whole.layout.num_patches
+    assert prefix.cache.lengths[-1] - prefix.video_tokens == whole.shape.text + len(llm.question_ids(QUESTION))
+    everything = llm.timed_prefill(whole, make_method(name, retention=1.0), QUESTION)
+    plain = llm.first_token_logits(llm.prefill(whole), QUESTION)
+    assert (everything.logits - plain).abs().max() < 1e-4
