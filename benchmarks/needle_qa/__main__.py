@@ -17,7 +17,8 @@ from benchmarks.needle_qa.items import needle_clips
 from benchmarks.needle_qa.run import run, table
 from sttm_core.advice import advice_for
 from sttm_core.engine import VideoLLM
-from sttm_core.settings import RunSettings
+from sttm_core.methods import METHODS, Sttm
+from sttm_core.settings import RunSettings, knobs_for
 
 NEEDLES, HELD_OUT = "needles", "held-out"
 
@@ -32,11 +33,15 @@ def main(
     clips: Annotated[int, typer.Option(help="Clips with needles, of the set held-out.")] = 200,
     empty: Annotated[int, typer.Option(help="Clips without needles, of the set held-out.")] = 50,
     num_frames: Annotated[int, typer.Option(help="Frames of each clip.")] = 16,
+    method: Annotated[
+        list[str] | None, typer.Option(help="Of `python -m sttm_core methods`; may be repeated. STTM without.")
+    ] = None,
     tau: Annotated[
         list[str] | None,
         typer.Option(help="TAU_S,TAU_T; may be repeated. The model's own without, in the set needles."),
     ] = None,
     retention: Annotated[list[float] | None, typer.Option(help="Budget, 0 to 1; may be repeated.")] = None,
+    budget: Annotated[str, typer.Option(help="What budgets are shares of: kept, layer_average, kv_bytes.")] = "kept",
     rules: Annotated[str, typer.Option(help="paper or as_released.")] = "paper",
     prefer: Annotated[
         str | None, typer.Option(help="What falls first for a budget; the model's advice without.")
@@ -52,7 +57,7 @@ def main(
     device: Annotated[str | None, typer.Option(help="cuda or cpu.")] = None,
 ) -> None:
     """Ask a model about needles, from all tokens and from merged ones."""
-    _check(name, out, folder, draw_only)
+    _check(name, out, folder, draw_only, method, retention)
     if folder:
         folder.mkdir(parents=True, exist_ok=True)
     if name == HELD_OUT:
@@ -64,8 +69,12 @@ def main(
         typer.echo(f"{len(items)} clips, {size / 1e6:.1f} MB")
         return
     advice = advice_for(model)
-    first = prefer or advice.prefer
-    settings = [RunSettings.of(retention=share, rules=rules, prefer=first) for share in retention or []]
+    knobs = {"rules": rules, "prefer": prefer or advice.prefer}
+    settings = [
+        RunSettings.of(one, retention=share, budget=budget, **knobs_for(one, knobs))
+        for one in method or [Sttm.name]
+        for share in retention or []
+    ]
     settings += [_thresholds(text, rules) for text in tau or []]
     if not settings and name == NEEDLES:
         settings = [RunSettings.of(tau_spatial=advice.tau_spatial, tau_temporal=advice.tau_temporal, rules=rules)]
@@ -94,8 +103,14 @@ def main(
     out.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
 
 
-def _check(name: str, out: Path | None, folder: Path | None, draw_only: bool) -> None:
+def _check(
+    name: str, out: Path | None, folder: Path | None, draw_only: bool, method: list[str] | None, share: list | None
+) -> None:
     """Refuse options that make no sense together."""
+    if unknown := [one for one in method or [] if one not in METHODS]:
+        raise typer.BadParameter(f"there is no method {unknown[0]!r}; there are {', '.join(METHODS)}.")
+    if method and not share:
+        raise typer.BadParameter("--method is compared at budgets: give --retention, once or more often.")
     if name not in (NEEDLES, HELD_OUT):
         raise typer.BadParameter(f"there is no set {name!r}; use {NEEDLES} or {HELD_OUT}.")
     if draw_only and (folder is None or name != HELD_OUT):

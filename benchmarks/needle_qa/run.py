@@ -2,34 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+import statistics
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from benchmarks.needle_qa.asking import Encodings
 from benchmarks.needle_qa.held_out import HELD_OUT_TASKS, HeldOutClip
 from benchmarks.needle_qa.items import TASKS, NeedleClip
 from demo_model.evaluate import score
+from sttm_core.budgets import KEPT
 from sttm_core.engine import VideoLLM
+from sttm_core.methods import Sttm
 from sttm_core.scoring import is_right
 from sttm_core.settings import RunSettings
 
 
 @dataclass
 class Row:
-    """Counts of one setting: for each task [correct, total], answers that differ from the full video's, tokens."""
+    """Counts of one setting: for each task [correct, total], answers that differ from the full video's, shares kept."""
 
     settings: RunSettings | None
     tally: dict[str, list[int]] = field(default_factory=dict)
     changed: int = 0
-    kept: int = 0
-    all: int = 0
+    shares: list[Mapping[str, float]] = field(default_factory=list)  # one a question, see `Prefix.shares`
 
     def as_dict(self) -> dict:
-        """What the JSON holds: accuracy with its Wilson interval by task and over ``TASKS``, retention and flips."""
+        """What the JSON holds: accuracy with its Wilson interval by task and over ``TASKS``, shares kept, flips.
+
+        Shares are means over questions; ``retention`` is that of tokens kept in the end.
+        """
         totals = [sum(self.tally[task][i] for task in TASKS if task in self.tally) for i in range(2)]
+        means = {name: statistics.fmean(shares[name] for shares in self.shares) for name in self.shares[0]}
         return {
             "settings": self.settings.as_dict() if self.settings else None,
-            "retention": self.kept / self.all,
+            "retention": means["kept"],
+            "layer_average": means["layer_average"],
+            "kv_share": means["kv_bytes"],
             "tasks": {task: score(*self.tally[task]) for task in HELD_OUT_TASKS if task in self.tally},
             "overall": score(*totals) if totals[1] else None,
             "changed_answers": self.changed,
@@ -58,15 +67,13 @@ def run(
     rows = {"full": Row(None)} | {name_of(setting): Row(setting) for setting in settings}
     wrong = []
     for number, item in enumerate(items, start=1):
-        encoded = llm.encode(item.clip(mp4_folder))
+        encodings = Encodings(llm, item.clip(mp4_folder))
         full: list[str] = []
         for name, row in rows.items():
-            plan = encoded.plan(row.settings) if row.settings else None
-            prefix = llm.prefill(encoded, plan)
-            answers = [llm.answer(prefix, question.text).text for question in item.questions]
+            asked = list(encodings.answers(row.settings, [question.text for question in item.questions]))
+            answers = [answer.text for _, answer in asked]
             full = full or answers
-            row.kept += prefix.video_tokens
-            row.all += encoded.layout.num_patches
+            row.shares += [prefix.shares for prefix, _ in asked]
             row.changed += sum(a != b for a, b in zip(answers, full, strict=True))
             for question, answer in zip(item.questions, answers, strict=True):
                 counts = row.tally.setdefault(question.task, [0, 0])
@@ -82,10 +89,17 @@ def run(
 
 def name_of(setting: RunSettings) -> str:
     """Name of a setting in table and JSON."""
-    rules = "" if setting.method.rules == "paper" else f" {setting.method.rules}"
+    knobs = asdict(setting.method)
+    rules = "" if knobs.get("rules", "paper") == "paper" else f" {knobs['rules']}"
+    if setting.name != Sttm.name:
+        return f"{setting.name}{rules} {_budget(setting)}"
     if setting.retention is not None:
-        return f"budget {setting.retention:.0%} {setting.method.prefer}{rules}"
+        return f"{_budget(setting)} {setting.method.prefer}{rules}"
     return f"tau {setting.method.tau_spatial:g}/{setting.method.tau_temporal:g}{rules}"
+
+
+def _budget(setting: RunSettings) -> str:
+    return f"budget {setting.retention:.0%}" + ("" if setting.budget == KEPT else f" {setting.budget}")
 
 
 def table(rows: dict[str, dict]) -> str:

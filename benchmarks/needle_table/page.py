@@ -42,9 +42,9 @@ def _rests_on(report: dict[str, Any]) -> str:
         f"{about['device']}{side_by_side}, torch {about['torch']}, transformers {about['transformers']}. Percent right "
         f"with 95% Wilson intervals.\n\nA budget is a share {BUDGET_WORDS[about['budget']]}. *kept*: video tokens left "
         "in the end; *layer average*: their mean over all layers; *KV*: bytes of the video prefix in the cache, as a "
-        f"share of all tokens' and in MB. {MISSED}: the budget could not be reached on some clips. *changed*: answers other "
-        "than from all tokens. *LM*: merge, prefill and first token of a clip's first question, medians in milliseconds"
-        f"{'; only to be compared with each other' if side_by_side else ''}."
+        f"share of all tokens' and in MB. {MISSED}: the budget could not be reached on some clips. *changed*: answers "
+        "other than from all tokens. *LM*: merge, prefill and first token of a clip's first question, medians in "
+        f"milliseconds{'; only to be compared with each other' if side_by_side else ''}."
     )
 
 

@@ -145,6 +145,8 @@ def test_the_command_draws_then_counts(tmp_path, tiny_model):
         (["--set", "held-out", "--draw-only"], "--folder"),
         (["--draw-only", "--folder", "x"], "--set"),
         ([], "--out"),
+        (["--method", "toma", "--retention", ".3", "--out", "x"], "there is no method 'toma'"),
+        (["--method", "tome", "--out", "x"], "give --retention"),
     ],
 )
 def test_bad_options_are_refused(options, message):

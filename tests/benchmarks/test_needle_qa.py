@@ -80,13 +80,31 @@ def test_counts_against_an_oracle(llm):
     assert len(lines) == 5 and "| 50.0 (" in lines[2] and "| 25.0% |" in lines[4]
 
 
+def test_every_method_is_asked_at_its_budget(llm):
+    """What is said is what the engine says from the method's own plan."""
+    item = needle_clip(7, 4)
+    settings = [RunSettings.of(name, retention=0.3, budget="kv_bytes") for name in ("tome", "pooling", "random")]
+    rows, wrong = run(llm, settings, [item])
+    encoded = llm.encode(item.clip())
+    for setting in settings:
+        prefix = llm.prefill(encoded, encoded.plan(setting))
+        row = rows[name_of(setting)]
+        assert (row["retention"], row["kv_share"]) == (prefix.shares["kept"], prefix.shares["kv_bytes"])
+        assert row["kv_share"] <= 0.3 and row["settings"]["method"] == setting.name
+        said = [llm.answer(prefix, question.text).text for question in item.questions]
+        missed = [line["answered"] for line in wrong if line["setting"] == name_of(setting)]
+        assert missed == [text for text, q in zip(said, item.questions, strict=True) if text != q.answer]
+
+
 def test_answers_are_judged_as_everywhere():
     """A model that answers with the question's text."""
     asked = [Question("ocr", said, truth) for said, truth, _ in VERDICTS]
     item = SimpleNamespace(name="all", questions=asked, clip=lambda folder: None)
+    shares = dict.fromkeys(("kept", "layer_average", "kv_bytes"), 1.0)
     llm = SimpleNamespace(
-        encode=lambda clip: SimpleNamespace(layout=SimpleNamespace(num_patches=1)),
-        prefill=lambda encoded, plan: SimpleNamespace(video_tokens=1),
+        default_merge_layer=0,
+        encode=lambda clip, merge_layer: None,
+        timed_prefill=lambda encoded, method: SimpleNamespace(shares=shares),
         answer=lambda prefix, text: SimpleNamespace(text=text),
     )
     rows, wrong = run(llm, [], [item])
@@ -100,6 +118,9 @@ def test_answers_are_judged_as_everywhere():
         (RunSettings.of(tau_spatial=0.95, tau_temporal=0.9), "tau 0.95/0.9"),
         (RunSettings.of(retention=0.3, rules="as_released"), "budget 30% balanced as_released"),
         (RunSettings.of(retention=0.3, prefer="temporal"), "budget 30% temporal"),
+        (RunSettings.of("pooling", retention=0.15), "pooling budget 15%"),
+        (RunSettings.of("tome", retention=0.3, budget="kv_bytes", rules="as_released"),
+         "tome as_released budget 30% kv_bytes"),
     ],
 )
 def test_names(settings, name):
