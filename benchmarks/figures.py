@@ -112,7 +112,8 @@ def _draw_ttft(axis: Axes, panel: Sequence[Found], colors: Theme) -> None:
         ratio = f" ({values['ttft_ratio']:.2f}×)" if "ttft_ratio" in values and values["retention"] < 1 else ""
         _note(axis, _bar_length(values), place, f"{duration(values['ttft'])}{ratio}", colors)
         places.append(place)
-        names.append(f"{frames} frames, {values['retention']:.0%} kept")
+        method = f", {values['method']}" if values.get("method") else ""
+        names.append(f"{frames} frames{method}, {values['retention']:.0%} kept")
         place += 1
     axis.set_yticks(places, names)
     axis.set(ylim=(place - 0.4, -0.6), xlim=(0, longest * 1.2))

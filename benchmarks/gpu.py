@@ -29,6 +29,7 @@ TESTS = (
     "benchmarks/test_on_gpu.py",
 )
 WORKERS = str(min(12, os.cpu_count() or 1))  # most of these tests wait for the compiler
+LARGE = ("--frames", "128", "--channels", "3584", "--dtype", "bfloat16")
 TTFT = ("benchmarks.ttft", "--runs", "3")
 QWEN = "qwen2-vl-7b,qwen2.5-vl-7b,qwen3-vl-8b"
 TIMED_OUT = 124
@@ -52,6 +53,7 @@ class Step:
 STEPS = (
     Step("tests", ("pytest", "-q", "-n", WORKERS, *(f"tests/{path}" for path in TESTS)), 8, writes=False),
     Step("merge-op", ("benchmarks.merge_op", "--all"), 8),
+    Step("merge-methods", ("benchmarks.merge_op", *LARGE, "--method", "all"), 4),
     Step("ttft-llava", (*TTFT, "--shape", "llava-onevision-7b", "--frames", "64,128"), 4),
     Step("ttft-llava-compiled", (*TTFT, "--shape", "llava-onevision-7b", "--frames", "128", "--compile-vision"), 5),
     Step("ttft-qwen", (*TTFT, "--shape", QWEN, "--frames", "64,128"), 8),

@@ -3,6 +3,7 @@
 python -m benchmarks.merge_op --frames 128 --grid 14x14 --channels 3584 --dtype bfloat16 --json-out merge_op.json
 python -m benchmarks.merge_op --all --json-out merge_op.json    (every case of the GPU targets)
 python -m benchmarks.merge_op --tune                            (settings of the kernels, on a GPU)
+python -m benchmarks.merge_op --frames 128 --channels 3584 --dtype bfloat16 --method all    (the methods beside STTM)
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from benchmarks.merge_cases import CASES, DTYPES, Case, drifting_video
 from benchmarks.merge_check import compare_devices, count_flips, crisp_video
+from benchmarks.method_cost import ON_TOKENS, cost_table, costs
 from benchmarks.transcription import merge_pairwise
 from sttm_core import Quadtree, merge_tokens, similarity_tables, thresholds_for_retention
 from sttm_core.methods.sttm.dispatch import kernels_for
@@ -209,6 +211,14 @@ def measure(case: Case, retention: float, runs: int, pairwise: bool, device: tor
     return about | {"dtype": case.dtype, "runs": runs, "must_ms": case.must_ms, "must_mib": case.must_mib} | result
 
 
+def measure_methods(case: Case, names: Sequence[str], retention: float, runs: int, device: torch.device) -> dict:
+    """`costs` of methods on the made-up video of a case, with what was asked for."""
+    video = drifting_video(case.frames, case.height, case.width, case.channels, device).to(DTYPES[case.dtype])
+    inputs = rotated(video)
+    timer, memory = partial(milliseconds, inputs=inputs, runs=runs), partial(extra_memory, device=device)
+    return {"case": str(case), "budget": retention, "methods": costs(video, names, retention, timer, memory)}
+
+
 def guarded(name: str, work: Callable[[], dict], wait: Callable[[], None] = lambda: None) -> dict:
     """What ``work`` returns, or what went wrong, in short."""
     try:
@@ -275,6 +285,13 @@ def run_all(cases: Sequence[Case], retention: float, runs: int, pairwise: bool, 
     return results
 
 
+def names_of(given: Sequence[str]) -> Sequence[str]:
+    """Methods on tokens by their names, or all of them."""
+    if unknown := [name for name in given if name not in (*ON_TOKENS, "all")]:
+        raise typer.BadParameter(f"there is no method on tokens {unknown[0]!r}; there are {', '.join(ON_TOKENS)}, all.")
+    return ON_TOKENS if "all" in given else given
+
+
 def main(
     frames: Annotated[int, typer.Option(min=1)] = 16,
     grid: Annotated[str, typer.Option(help="Patches a frame, rows x columns.")] = "14x14",
@@ -286,6 +303,9 @@ def main(
     pairwise: Annotated[bool, typer.Option(help="Time the pairwise transcription too.")] = True,
     every: Annotated[bool, typer.Option("--all", help="All cases with a target, and checks of the results.")] = False,
     tune: Annotated[bool, typer.Option(help="Try settings of the kernels on a GPU: times and errors.")] = False,
+    method: Annotated[
+        list[str] | None, typer.Option(help="Time methods beside STTM instead: names, or all; may be repeated.")
+    ] = None,
     device: Annotated[str | None, typer.Option(show_default="a GPU if there is one")] = None,
     json_out: Annotated[Path | None, typer.Option("--json-out", "--json", help="Write the figures to a file.")] = None,
 ) -> None:
@@ -300,6 +320,9 @@ def main(
         from benchmarks.merge_tuning import tune_kernels  # needs Triton
 
         figures = tune_kernels(place)
+    elif method:
+        figures = measure_methods(case, names_of(method), retention, runs, place)
+        print(f"{case}, a budget of {retention:.0%}\n{cost_table(figures['methods'])}")
     elif every:
         results = run_all(CASES, retention, runs, pairwise, place)
         found = checks(place)

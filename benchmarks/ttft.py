@@ -4,15 +4,14 @@ Two uses. `--model PATH [--video CLIP]` times a checkpoint. `--shape NAME,NAME` 
 weights on the device, so that a GPU can be timed without downloading anything: the work done does not depend on the
 weights. A shape that fails is reported and the others go on; the JSON file is written after each of them.
 
-Random weights give similarities that mean nothing, so fixed thresholds would too. The plans come from a retention
-instead: `thresholds_for_retention` reads the similarities that the model really computed for the clip before its merge
-layer and finds the thresholds at which the wanted share of tokens is left. Tables, plan, averaging and prefill then run
-as for any video, and are all in the times. The synthetic clip has still, drifting and changing areas, so that there is
-something for both stages to merge.
+Random weights give similarities that mean nothing, so fixed thresholds would too. Knobs come from a budget instead:
+they are found beforehand for what the model really computed of the clip before the merge layer. What the method
+measures and decides with these knobs, averaging and prefill then run as for any video, and are all in the times. The
+synthetic clip has still, drifting and changing areas, so that there is something for both of STTM's stages to merge.
 
 The TTFT is read off a clock: from decoded frames in the host's memory to the first token's number on the host, the
-vision encoder and its preprocessing run anew for every plan. The plans take turns within a run. A second question then
-goes to the prefix that is already cached.
+vision encoder and its preprocessing run anew for every method. The methods take turns within a run. A second question
+then goes to the prefix that is already cached; where the question decides what is kept, that takes a new prefill.
 """
 
 from __future__ import annotations
@@ -26,6 +25,7 @@ import time
 import traceback
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -33,12 +33,16 @@ import numpy as np
 import torch
 import transformers
 import typer
-from torch.profiler import ProfilerActivity, profile
 
+from benchmarks.needle_qa.asking import Encodings
+from benchmarks.operations import operations
 from benchmarks.shapes import SHAPES, random_model, shape_of
 from sttm_core.advice import SHIPPED_MODEL
-from sttm_core.engine import Answer, VideoLLM
-from sttm_core.methods.sttm.plan import MergePlan
+from sttm_core.budgets import KEPT
+from sttm_core.comparison import settings_used
+from sttm_core.engine import Answer, EncodedVideo, Prefix, VideoLLM
+from sttm_core.method import Method
+from sttm_core.methods import METHODS, Sttm
 from sttm_core.settings import RunSettings
 from sttm_core.timing import Timings, peak_memory
 from sttm_core.video import VideoClip
@@ -47,14 +51,14 @@ QUESTION = "What is shown, and what changes?"
 FOLLOW_UP = "And in which corner?"
 STAGES = ("vision", "merge", "prefill", "first_token")
 PROFILED_RETENTION = 0.3
-TOP_OPERATIONS = 12
 
 
 @dataclass(frozen=True)
 class Row:
-    """One retention: medians in seconds from decoded frames on, the spread of the TTFT, sizes in bytes.
+    """One method at one budget: medians in seconds from decoded frames on, the spread of the TTFT, sizes in bytes.
 
     Attributes:
+        method: its name; empty for all tokens.
         frames, video_tokens: of the clip; tokens are those from the merge layer on.
         budget, retention: the share of tokens asked for and the one reached.
         preprocess: the part of ``vision`` before the encoder: upload, resizing, normalising, tokenising.
@@ -68,6 +72,7 @@ class Row:
         kv_bytes: KV cache after prefix and question.
     """
 
+    method: str
     frames: int
     budget: float
     retention: float
@@ -119,43 +124,68 @@ def synthetic_clip(num_frames: int, size: tuple[int, int] = (384, 384), seed: in
     return VideoClip.from_frames(frames, name="synthetic")
 
 
-def bench(llm: VideoLLM, clip: VideoClip, retentions: Sequence[float], runs: int) -> list[Row]:
-    """One `Row` a retention, all tokens first: a warm-up of each, then ``runs`` timed runs.
+@dataclass(frozen=True)
+class Way:
+    """One way to a first token: a method with knobs that were found for a budget, or all tokens (None)."""
+
+    budget: float = 1.0
+    method: Method | None = None
+    settings: RunSettings | None = None  # with layer and positions as used
+
+
+def bench(
+    llm: VideoLLM, clip: VideoClip, retentions: Sequence[float], runs: int, methods: Sequence[str] = (Sttm.name,)
+) -> list[Row]:
+    """One `Row` a method and retention, all tokens first: a warm-up of each, then ``runs`` timed runs.
 
     Raises:
-        ValueError: for a retention outside (0, 1] or runs below 1.
+        ValueError: for an unknown method, a retention outside (0, 1] or runs below 1.
     """
     if runs < 1:
         raise ValueError(f"runs must be at least 1, got {runs}.")
-    plans = plans_of(llm, clip, retentions)
-    for plan in plans.values():
-        timed(llm, clip, plan)
-    rounds = [{budget: timed(llm, clip, plan) for budget, plan in plans.items()} for _ in range(runs)]
-    by_budget = {budget: [of[budget] for of in rounds] for budget in plans}
-    return [row(clip, budget, plan, by_budget[budget], by_budget[1.0]) for budget, plan in plans.items()]
+    ways = ways_of(llm, clip, retentions, methods)
+    for way in ways:
+        timed(llm, clip, way)
+    rounds = [[timed(llm, clip, way) for way in ways] for _ in range(runs)]
+    by_way = list(zip(*rounds, strict=True))
+    return [row(clip, way, of, by_way[0]) for way, of in zip(ways, by_way, strict=True)]
 
 
-def plans_of(llm: VideoLLM, clip: VideoClip, retentions: Sequence[float]) -> dict[float, MergePlan | None]:
-    """A plan for each share of tokens; None for all tokens, which come first."""
-    wanted = [RunSettings.of(retention=share) for share in sorted({1.0, *retentions}, reverse=True)]
-    encoded = llm.encode(clip)
-    return {of.retention: None if of.retention == 1 else encoded.plan(of) for of in wanted}
+def ways_of(llm: VideoLLM, clip: VideoClip, retentions: Sequence[float], methods: Sequence[str]) -> list[Way]:
+    """All tokens, then every method at each share of tokens, with the knobs that meet it on this clip."""
+    shares = sorted({1.0, *retentions}, reverse=True)
+    wanted = [settings_used(llm, RunSettings.of(name, retention=share)) for name in methods for share in shares]
+    encodings = Encodings(llm, clip)
+    return [Way()] + [
+        Way(one.retention, llm.fitted(encodings.before(one.merge_layer), one, QUESTION), one)
+        for one in wanted
+        if one.retention < 1
+    ]
 
 
-def timed(llm: VideoLLM, clip: VideoClip, plan: MergePlan | None) -> Run:
+def prefilled(llm: VideoLLM, encoded: EncodedVideo, way: Way, question: str) -> Prefix:
+    """The prefix of a way, everything that its method does included."""
+    rule = way.settings and way.settings.position_rule
+    return llm.timed_prefill(encoded, way.method, question, position_rule=rule)
+
+
+def timed(llm: VideoLLM, clip: VideoClip, way: Way) -> Run:
     """From decoded frames to the first token, and from a second question to its first token."""
     with peak_memory(llm.device) as peak:
         started = now(llm)
-        encoded = llm.encode(clip)
+        encoded = llm.encode(clip, merge_layer=way.settings and way.settings.merge_layer)
         encoding = now(llm) - started
     started = now(llm)
-    prefix = llm.prefill(encoded, plan)
+    prefix = prefilled(llm, encoded, way, QUESTION)
     answer = next(llm.answering(prefix, QUESTION))
     ttft = encoding + now(llm) - started
+    tokens = prefix.video_tokens
     started = now(llm)
+    if way.method is not None and way.method.query_aware:
+        prefix = prefilled(llm, encoded, way, FOLLOW_UP)
     next(llm.answering(prefix, FOLLOW_UP))
     follow_up = now(llm) - started
-    return Run(ttft, follow_up, encoded.preprocess_s, answer.timings, prefix.video_tokens, answer, peak.bytes)
+    return Run(ttft, follow_up, encoded.preprocess_s, answer.timings, tokens, answer, peak.bytes)
 
 
 def now(llm: VideoLLM) -> float:
@@ -164,15 +194,16 @@ def now(llm: VideoLLM) -> float:
     return time.perf_counter()
 
 
-def row(clip: VideoClip, budget: float, plan: MergePlan | None, runs: Sequence[Run], baseline: Sequence[Run]) -> Row:
-    """The figures of one plan; ``baseline`` holds the runs that the ratios refer to."""
+def row(clip: VideoClip, way: Way, runs: Sequence[Run], baseline: Sequence[Run]) -> Row:
+    """The figures of one way; ``baseline`` holds the runs that the ratios refer to."""
     middle, whole = Timings.median(run.timings for run in runs), Timings.median(run.timings for run in baseline)
     ttfts, answer = [run.ttft for run in runs], runs[-1].answer
     ttft, follow_up = statistics.median(ttfts), statistics.median(run.follow_up for run in runs)
     return Row(
+        method="" if way.method is None else way.method.name,
         frames=clip.num_frames,
-        budget=budget,
-        retention=1.0 if plan is None else plan.retention,
+        budget=way.budget,
+        retention=answer.shares[KEPT],
         video_tokens=runs[-1].video_tokens,
         preprocess=statistics.median(run.preprocess for run in runs),
         **{stage: getattr(middle, stage) for stage in STAGES},
@@ -194,7 +225,7 @@ def row(clip: VideoClip, budget: float, plan: MergePlan | None, runs: Sequence[R
 
 def table(rows: Sequence[Row]) -> str:
     """The rows as Markdown: milliseconds, gigabytes, megabytes."""
-    heads = ("frames", "kept", "tokens", "preprocess", "vision", "merge", "prefill", "first token", "TTFT")
+    heads = ("method", "frames", "kept", "tokens", "preprocess", "vision", "merge", "prefill", "first token", "TTFT")
     heads += (
         "lowest-highest",
         "ratio",
@@ -213,42 +244,16 @@ def table(rows: Sequence[Row]) -> str:
         ratios = [f"{ratio:.2f}" for ratio in (r.ttft_ratio, r.language_model_ratio, r.prefill_ratio)]
         later = [f"{r.merge_share:.2%}", f"{r.follow_up * 1e3:.1f}", f"{r.follow_up_share:.1%}"]
         sizes = ["-" if r.peak_bytes is None else f"{r.peak_bytes / 1e9:.1f}", f"{r.kv_bytes / 1e6:.1f}"]
-        cells = [str(r.frames), f"{r.retention:.1%}", str(r.video_tokens), *stages, spread, *ratios, *later, *sizes]
+        about = [r.method or "all tokens", str(r.frames), f"{r.retention:.1%}", str(r.video_tokens)]
+        cells = [*about, *stages, spread, *ratios, *later, *sizes]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
-def operations(llm: VideoLLM, clip: VideoClip, plan: MergePlan | None) -> str:
-    """The operations of one way to the first token that take most time on the device, and how busy it is."""
-    on_gpu = llm.device.type == "cuda"
-    activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_gpu else [])]
-    with profile(activities=activities, acc_events=True, record_shapes=True) as profiled:
-        started = now(llm)
-        next(llm.answering(llm.prefill(llm.encode(clip), plan), QUESTION))
-        passed = now(llm) - started
-    spent = [
-        (event.self_device_time_total if on_gpu else event.self_cpu_time_total, event.count, event.key)
-        for event in profiled.key_averages()
-        if not on_gpu or event.device_type == torch.autograd.DeviceType.CUDA
-    ]  # microseconds
-    total = sum(time_us for time_us, _, _ in spent)
-    lines = [
-        f"{passed * 1e3:.0f} ms under the profiler, {total / 1e3:.0f} ms of them in operations on {llm.device.type}"
-    ]
-    for time_us, count, name in sorted(spent, reverse=True)[:TOP_OPERATIONS]:
-        lines.append(f"{time_us / 1e3:9.2f} ms {time_us / max(total, 1e-9):6.1%} {count:6d} x {name[:90]}")
-    if on_gpu:  # whose kernels those are
-        by_shape = profiled.key_averages(group_by_input_shape=True)
-        asked = sorted((event for event in by_shape if event.key.startswith("aten::")), key=device_time, reverse=True)
-        for event in asked[: 2 * TOP_OPERATIONS]:
-            shapes = ", ".join("x".join(map(str, shape)) for shape in event.input_shapes if shape)
-            lines.append(f"{device_time(event) / 1e3:9.2f} ms {event.count:13d} x {event.key} {shapes[:90]}")
-    return "\n".join(lines)
-
-
-def device_time(event) -> float:
-    """Microseconds of the device in an operation's own kernels."""
-    return event.self_device_time_total
+def first_token_again(llm: VideoLLM, clip: VideoClip, way: Way) -> None:
+    """All of it once more, up to the first token; for the profiler."""
+    encoded = llm.encode(clip, merge_layer=way.settings and way.settings.merge_layer)
+    next(llm.answering(prefilled(llm, encoded, way, QUESTION), QUESTION))
 
 
 def machine(llm: VideoLLM) -> dict[str, str | int]:
@@ -288,6 +293,7 @@ class Wanted:
 
     counts: list[int]
     shares: list[float]
+    methods: list[str]
     runs: int
     video: str | None
     size: tuple[int, int] | None
@@ -322,11 +328,12 @@ def one_count(llm: VideoLLM, clip: VideoClip, wanted: Wanted, found: dict) -> No
     llm.encode(clip)  # cold: with all compiling and choosing of kernels
     found["machine"]["first_encode_s"][clip.num_frames] = time.perf_counter() - started
     if wanted.profiled:
-        plans = plans_of(llm, clip, [PROFILED_RETENTION])
-        for share, plan in plans.items():
-            timed(llm, clip, plan)
-            print(f"-- {clip.num_frames} frames, {share:.0%} kept: {operations(llm, clip, plan)}", flush=True)
-    found["rows"] += [asdict(of) for of in bench(llm, clip, wanted.shares, wanted.runs)]
+        for way in ways_of(llm, clip, [PROFILED_RETENTION], wanted.methods):
+            timed(llm, clip, way)
+            name = way.method.name if way.method else "all tokens"
+            spent = operations(llm, partial(first_token_again, llm, clip, way))
+            print(f"-- {clip.num_frames} frames, {name} {way.budget:.0%}: {spent}", flush=True)
+    found["rows"] += [asdict(of) for of in bench(llm, clip, wanted.shares, wanted.runs, wanted.methods)]
 
 
 def main(
@@ -342,6 +349,9 @@ def main(
     retentions: Annotated[
         str, typer.Option(help="Shares of tokens to keep; all tokens are always timed.")
     ] = ".5,.3,.15",
+    method: Annotated[
+        list[str] | None, typer.Option(help="Of `python -m sttm_core methods`; may be repeated.", show_default="sttm")
+    ] = None,
     runs: Annotated[int, typer.Option(min=1)] = 5,
     device: Annotated[str | None, typer.Option(show_default="a GPU if there is one")] = None,
     compile_vision: Annotated[bool, typer.Option("--compile-vision", help="torch.compile the vision encoder.")] = False,
@@ -351,11 +361,13 @@ def main(
     ] = False,
     json_out: Annotated[Path | None, typer.Option(help="Also write the figures to this file.")] = None,
 ) -> None:
-    """Time to first token by stage, at several retentions."""
+    """Time to first token by stage, of any method at several retentions."""
+    names = method or [Sttm.name]
+    if unknown := [name for name in names if name not in METHODS]:
+        raise typer.BadParameter(f"there is no method {unknown[0]!r}; there are {', '.join(METHODS)}.")
     measured_size = height_and_width(size) if size else None
-    wanted = Wanted(
-        numbers(frames, int), numbers(retentions, float), runs, video, measured_size, compile_vision, profiled
-    )
+    shares = numbers(retentions, float)
+    wanted = Wanted(numbers(frames, int), shares, names, runs, video, measured_size, compile_vision, profiled)
     found: list[dict] = []
     for name in shape.split(",") if shape else [None]:
         found.append(figures(name, model, device, wanted))

@@ -34,23 +34,15 @@ class Encodings:
             yield prefix, self.llm.answer(prefix, question)
 
     def _prefixes(self, settings: RunSettings | None, questions: Sequence[str]) -> Iterator[Prefix]:
-        llm = self.llm
-        if settings is None:
-            whole = llm.timed_prefill(self.before(llm.default_merge_layer), None)
-            yield from [whole] * len(questions)
-            return
-        used = settings_used(llm, settings)
-        encoded, rule = self.before(used.merge_layer), used.position_rule
-        if used.method.query_aware:
-            for question in questions:
-                method = llm.fitted(encoded, used, question)
-                yield llm.timed_prefill(encoded, method, question, position_rule=rule)
-        else:
-            prefix = llm.timed_prefill(encoded, encoded.plan(used).method, position_rule=rule)
-            yield from [prefix] * len(questions)
+        llm, prefix, used = self.llm, None, settings and settings_used(self.llm, settings)
+        encoded = self.before(used.merge_layer if used else llm.default_merge_layer)
+        for question in questions:
+            if prefix is None or (used and used.method.query_aware):
+                method = used and llm.fitted(encoded, used, question)
+                prefix = llm.timed_prefill(encoded, method, question, position_rule=used and used.position_rule)
+            yield prefix
 
 
-def can_run(llm: VideoLLM, settings: RunSettings) -> bool:
-    """Whether this engine runs the method: every one on tokens, and those inside layers where it has a way for them."""
-    acts_on = settings.method.acts_on
-    return acts_on == "tokens" or (acts_on == "layers" and hasattr(llm, "fitted"))
+def can_run(settings: RunSettings) -> bool:
+    """Whether an encoded clip is all that the method needs; one that acts on pixels wants the clip itself."""
+    return settings.method.acts_on != "pixels"

@@ -35,9 +35,7 @@ FIGURE = "accuracy"
 DEVELOPMENT_SEED = 2
 
 
-def table_settings(
-    llm: VideoLLM, names: Sequence[str], budgets: Sequence[float], budget: str, released: bool
-) -> list[Setting]:
+def table_settings(names: Sequence[str], budgets: Sequence[float], budget: str, released: bool) -> list[Setting]:
     """All tokens, then every method at every budget; with ``released`` also as its authors' code does it."""
     found = [Setting(FULL, None, None)]
     for name in names:
@@ -47,7 +45,7 @@ def table_settings(
         for knobs in kinds:
             label = METHODS[name].title + (", as released" if knobs else "")
             runs = [RunSettings.of(name, retention=share, budget=budget, **knobs) for share in budgets]
-            found += [Setting(label, run.retention, run) for run in runs if can_run(llm, run)]
+            found += [Setting(label, run.retention, run) for run in runs if can_run(run)]
     return found
 
 
@@ -86,7 +84,7 @@ def main(
     deadline = None if minutes is None else time.monotonic() + 60 * minutes
     crew = Crew(Loading(model, device, dtype), workers, folder, deadline, typer.echo)
     file, llm = RowFile(out / "rows.jsonl"), crew.loading.load()
-    settings = table_settings(llm, method or list(METHODS), retention or BUDGETS, budget, released)
+    settings = table_settings(method or list(METHODS), retention or BUDGETS, budget, released)
     found = None
     if tuned:
         found = tune(llm, crew, file, development)

@@ -39,7 +39,6 @@ ROWS: tuple[type[Method], ...] = (
 METHODS.update({method.name: method for method in ROWS})
 
 
-
 def about(method: type[Method]) -> dict[str, Any]:
     """What there is to know of a method before it runs, JSON-ready; ``knobs`` by name with their defaults."""
     told = ("name", "title", "paper", "acts_on", "query_aware", "merge_layer", "position_rule")

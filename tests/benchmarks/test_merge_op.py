@@ -8,12 +8,14 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from benchmarks import merge_op
+from benchmarks import merge_op, method_cost
 from benchmarks.__main__ import benchmarks, cli
 from benchmarks.merge_cases import Case, drifting_video
 from benchmarks.merge_check import compare_devices, crisp_video, exact_cosines, largest_error
 from benchmarks.transcription import merge_pairwise
 from sttm_core import Quadtree, merge_tokens, similarity_tables, thresholds_for_retention
+from sttm_core.methods import METHODS
+from sttm_core.settings import RunSettings
 from tests.benchmarks.commands import app_of
 
 CPU = torch.device("cpu")
@@ -51,7 +53,36 @@ def test_the_command_prints_and_writes_its_figures(tmp_path):
     assert "copying runs at" in shown.output and "pairwise transcription" in shown.output
 
 
-@pytest.mark.parametrize("arguments", [["--grid", "14"], ["--grid", "0x4"], ["--dtype", "int8"]])
+def test_methods_are_timed_beside_sttm(tmp_path):
+    out = tmp_path / "methods.json"
+    arguments = ["--frames", "4", "--channels", "16", "--runs", "2", "--device", "cpu", "--json", str(out)]
+    shown = CliRunner().invoke(app_of(merge_op.main), [*arguments, "--method", "all", "--retention", "0.4"])
+    assert shown.exit_code == 0, shown.output
+    found = json.loads(out.read_text())["methods"]
+    assert list(found) == list(method_cost.ON_TOKENS) and found["sttm"]["to_sttm"] == 1
+    for name, line in found.items():
+        assert 0 < line["min_ms"] <= line["median_ms"] <= line["max_ms"] and line["extra_mib"] is None
+        assert line["to_sttm"] == line["median_ms"] / found["sttm"]["median_ms"]
+        tokens = drifting_video(4, 14, 14, 16, CPU)
+        assert line["retention"] == RunSettings.of(name, retention=0.4).plan(tokens, None).retention
+        assert METHODS[name].title in shown.output
+
+
+def test_costs_are_of_plan_and_averaging_at_fixed_knobs():
+    tokens, seen = drifting_video(4, 8, 8, 16, CPU), []
+
+    def timer(work):
+        seen.append(work(tokens))
+        return {"median_ms": 2.0 * len(seen)}
+
+    found = method_cost.costs(tokens, ["tome"], 0.3, timer, lambda work: float(len(work())))
+    assert list(found) == ["sttm", "tome"] and found["tome"]["to_sttm"] == 2.0
+    assert [found[name]["extra_mib"] for name in found] == [len(tokens) for tokens in seen]
+    merged = RunSettings.of("tome", retention=0.3).plan(tokens, None).apply(tokens).tokens
+    assert torch.equal(seen[1], merged)
+
+
+@pytest.mark.parametrize("arguments", [["--method", "toma"], ["--grid", "14"], ["--grid", "0x4"], ["--dtype", "int8"]])
 def test_bad_options_are_refused(arguments):
     assert CliRunner().invoke(app_of(merge_op.main), arguments).exit_code == 2
 

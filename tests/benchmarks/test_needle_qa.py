@@ -104,7 +104,7 @@ def test_answers_are_judged_as_everywhere():
     llm = SimpleNamespace(
         default_merge_layer=0,
         encode=lambda clip, merge_layer: None,
-        timed_prefill=lambda encoded, method: SimpleNamespace(shares=shares),
+        timed_prefill=lambda *given, **more: SimpleNamespace(shares=shares),
         answer=lambda prefix, text: SimpleNamespace(text=text),
     )
     rows, wrong = run(llm, [], [item])

@@ -11,8 +11,19 @@ from pathlib import Path
 import pytest
 import typer
 
+from benchmarks.operations import operations
 from benchmarks.shapes import SHAPES, random_model
-from benchmarks.ttft import STAGES, bench, height_and_width, operations, synthetic_clip, table
+from benchmarks.ttft import (
+    FOLLOW_UP,
+    QUESTION,
+    STAGES,
+    Way,
+    bench,
+    first_token_again,
+    height_and_width,
+    synthetic_clip,
+    table,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 SIZE = (112, 112)
@@ -55,6 +66,27 @@ def test_figures_add_up_and_refer_to_all_tokens(llm) -> None:
     assert all(f"| {row.retention:.1%} |" in line for row, line in zip(rows, lines[2:], strict=True))
 
 
+@pytest.mark.parametrize("name", ["tome", "fastv"])
+def test_any_method_is_timed_at_its_budget(llm, name: str) -> None:
+    whole, half = bench(llm, synthetic_clip(4, SIZE), [0.5], 1, [name])
+    assert (whole.method, half.method, half.budget) == ("", name, 0.5)
+    assert half.video_tokens == whole.video_tokens / 2 and half.retention == 0.5
+    assert half.merge > 0 and half.kv_bytes < whole.kv_bytes
+    assert f"| {name} |" in table([whole, half]) and "| all tokens |" in table([whole, half])
+
+
+def test_a_question_that_decides_is_prefilled_again_for_the_next_one(llm, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked, real = [], llm.timed_prefill
+
+    def timed_prefill(encoded, method, question, **more):
+        asked.append((method and method.name, question))
+        return real(encoded, method, question, **more)
+
+    monkeypatch.setattr(llm, "timed_prefill", timed_prefill)
+    bench(llm, synthetic_clip(2, SIZE), [0.5], 1, ["sttm", "fastv"])
+    assert asked == 2 * [(None, QUESTION), ("sttm", QUESTION), ("fastv", QUESTION), ("fastv", FOLLOW_UP)]
+
+
 def test_kv_bytes_are_those_of_the_shape(llm) -> None:
     full, half = bench(llm, synthetic_clip(3, SIZE), [0.5], runs=1)
     text = SHAPES["tiny"].text
@@ -86,7 +118,8 @@ def test_a_size_is_two_numbers(text: str) -> None:
 
 
 def test_the_profile_names_what_took_time(llm) -> None:
-    lines = operations(llm, synthetic_clip(2, SIZE), None).splitlines()
+    clip = synthetic_clip(2, SIZE)
+    lines = operations(llm, lambda: first_token_again(llm, clip, Way())).splitlines()
     shares = [float(line.split("%")[0].split()[-1]) for line in lines[1:]]
     assert "under the profiler" in lines[0] and any("aten::" in line for line in lines)
     assert shares == sorted(shares, reverse=True) and 0 < sum(shares) <= 101
