@@ -25,7 +25,7 @@ TESTS = (
     "core/test_footprint.py",
     "core/test_placement.py",
     "core/test_store.py",
-    "core/test_vision.py",
+    "core/vision",
     "benchmarks/test_on_gpu.py",
 )
 WORKERS = str(min(12, os.cpu_count() or 1))  # most of these tests wait for the compiler

@@ -33,6 +33,7 @@ class Qwen2VL(Family):
 
     def prepare(self, model: nn.Module) -> None:
         """One attention call for all frames or windows, where transformers would make one for each."""
+        super().prepare(model)
         vision = model.config.vision_config
         if vision._attn_implementation == "sdpa":
             vision._attn_implementation = packed_attention.NAME

@@ -1,4 +1,4 @@
-"""What makes the vision encoders of transformers faster and changes nothing that they give, inside a `with`."""
+"""Pooling of LLaVA's frames, with the channels of a token next to each other all the way."""
 
 from __future__ import annotations
 
@@ -8,45 +8,8 @@ from contextlib import contextmanager
 
 import torch
 from torch import nn
-from transformers.modeling_layers import GradientCheckpointingLayer
 
 CHUNK_FRAMES = 16  # pooled at a time: float32 copies of few frames are in memory
-
-
-@contextmanager
-def contiguous_layers(vision: nn.Module) -> Iterator[None]:
-    """Inside the `with`, the encoder's first layer gets its tokens with the channels of each next to each other.
-
-    Patch embeddings by convolution come with channels first in memory. Sums keep the layout of their first operand, so
-    that the residual stream would stay that way through all layers: every sum and norm would read with a large stride.
-    """
-    first = next((layer for layer in vision.modules() if isinstance(layer, GradientCheckpointingLayer)), None)
-
-    def entered(module, args, kwargs):
-        if args:
-            return (args[0].contiguous(), *args[1:]), kwargs
-        return args, kwargs | {"hidden_states": kwargs["hidden_states"].contiguous()}
-
-    handle = first.register_forward_pre_hook(entered, with_kwargs=True) if first is not None else None
-    try:
-        yield
-    finally:
-        if handle is not None:
-            handle.remove()
-
-
-@contextmanager
-def interpolated_positions(tower: nn.Module) -> Iterator[None]:
-    """Inside the `with`, this one SigLIP tower interpolates its position embeddings to the frames that it is given."""
-
-    def entered(module, args, kwargs):
-        return args, kwargs | {"interpolate_pos_encoding": True}
-
-    handle = tower.register_forward_pre_hook(entered, with_kwargs=True)
-    try:
-        yield
-    finally:
-        handle.remove()
 
 
 @contextmanager

@@ -10,7 +10,8 @@ from torch import nn
 
 from sttm_core.models import family_of
 from sttm_core.models.base import VideoLayout
-from sttm_core.vision import CHUNK_FRAMES, contiguous_layers, halve_bilinear
+from sttm_core.vision import contiguous_layers, halve_bilinear
+from sttm_core.vision.pooling import CHUNK_FRAMES
 from tests.core.tiny import TINY, clip, shuffled
 
 
