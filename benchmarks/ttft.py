@@ -175,6 +175,8 @@ def timed(llm: VideoLLM, clip: VideoClip, way: Way) -> Run:
         started = now(llm)
         encoded = llm.encode(clip, merge_layer=way.settings and way.settings.merge_layer)
         encoding = now(llm) - started
+    if way.method is not None and way.method.acts_on == "pixels":
+        encoding = 0.0  # its own encoding of smaller frames is part of what follows; that of all pixels it never needs
     started = now(llm)
     prefix = prefilled(llm, encoded, way, QUESTION)
     answer = next(llm.answering(prefix, QUESTION))
@@ -185,7 +187,7 @@ def timed(llm: VideoLLM, clip: VideoClip, way: Way) -> Run:
         prefix = prefilled(llm, encoded, way, FOLLOW_UP)
     next(llm.answering(prefix, FOLLOW_UP))
     follow_up = now(llm) - started
-    return Run(ttft, follow_up, encoded.preprocess_s, answer.timings, tokens, answer, peak.bytes)
+    return Run(ttft, follow_up, prefix.encoded.preprocess_s, answer.timings, tokens, answer, peak.bytes)
 
 
 def now(llm: VideoLLM) -> float:

@@ -15,7 +15,9 @@ from sttm_core import command_line as options
 from sttm_core.command_line import Progress, prepare, quiet_stdout, run
 
 if TYPE_CHECKING:
+    from sttm_core.engine import EncodedVideo, VideoLLM
     from sttm_core.method import Plan
+    from sttm_core.settings import RunSettings
     from sttm_core.video import VideoClip
 
     from .overlay import Annotator
@@ -38,6 +40,9 @@ Overlays = Annotated[
     typer.Option(help="What to draw; give it several times to draw several over each other."),
 ]
 Columns = Annotated[int, typer.Option(min=1, help="Frames in a row of the contact sheet.")]
+Asked = Annotated[
+    str | None, typer.Option(help="What is asked, for a method that reads it: it decides what is kept.")
+]
 Fps = Annotated[float, typer.Option(help="Sampled frames a second in the video.")]
 
 
@@ -54,6 +59,7 @@ def render(
     overlay: Overlays = (Overlay.ghost, Overlay.quadtree),
     columns: Columns = 4,
     fps: Fps = 2.0,
+    question: Asked = None,
     num_frames: options.NumFrames = None,
     *,
     merging: options.Merging,
@@ -62,10 +68,11 @@ def render(
     """Draw what a method leaves of a video on its frames; dropped patches are dark and hatched."""
     check_out(out)
     check_fps(fps)
+    check_asked(merging.method, question)
     with quiet_stdout(), Progress() as progress:
         clip, llm, settings = prepare(progress, video, num_frames, merging, loading)
         progress.working(f"encoding {clip.num_frames} frames")
-        plan = llm.encode(clip, merge_layer=settings.merge_layer).plan(settings)
+        plan = plan_of(llm, llm.encode(clip, merge_layer=settings.merge_layer), settings, question)
         progress.working(f"drawing {out.name}")
         draw(clip, plan, overlay, out, columns, fps)
     print(
@@ -89,6 +96,24 @@ def check_fps(fps: float) -> None:
     """ValueError for a frame rate that no video can have."""
     if not 0 < fps <= 1000:
         raise ValueError(f"fps is {fps}: give a number above 0 and up to 1000.")
+
+
+def check_asked(method: str | None, question: str | None) -> None:
+    """ValueError for a method that wants a question where there is none."""
+    if method is None or question is not None:
+        return
+    from sttm_core.methods import METHODS
+
+    if method in METHODS and METHODS[method].query_aware:
+        raise ValueError(f"{METHODS[method].title} keeps what the question asks for; give --question.")
+
+
+def plan_of(llm: VideoLLM, encoded: EncodedVideo, settings: RunSettings, question: str | None) -> Plan:
+    """What the method leaves; one that acts on something else than tokens has to run to know."""
+    if settings.method.acts_on == "tokens":
+        return encoded.plan(settings)
+    method = llm.fitted(encoded, settings, question)
+    return llm.timed_prefill(encoded, method, question, position_rule=settings.position_rule).plan
 
 
 def draw(clip: VideoClip, plan: Plan, overlay: Iterable[Overlay], out: Path, columns: int, fps: float) -> None:

@@ -41,8 +41,3 @@ class Encodings:
                 method = used and llm.fitted(encoded, used, question)
                 prefix = llm.timed_prefill(encoded, method, question, position_rule=used and used.position_rule)
             yield prefix
-
-
-def can_run(settings: RunSettings) -> bool:
-    """Whether an encoded clip is all that the method needs; one that acts on pixels wants the clip itself."""
-    return settings.method.acts_on != "pixels"

@@ -69,13 +69,14 @@ def _section(report: dict[str, Any], budget: float) -> str:
 
 def table(rows: Iterable[dict[str, Any]]) -> str:
     """Markdown, a line a row."""
-    heads = ["method", "kept", "layer average", "KV", "KV MB", "overall", *TASKS, "changed", "LM ms", "merge ms"]
+    heads = ["method", "kept", "layer average", "KV", "KV MB", "overall", *TASKS]
+    heads += ["changed", "vision ms", "LM ms", "merge ms"]
     lines = ["| " + " | ".join(heads) + " |", "|---" + "|---:" * (len(heads) - 1) + "|"]
     for row in rows:
         shares = [f"{row[name]:.1%}" for name in ("kept", "layer_average", "kv_bytes")]
         shares[0] += MISSED if row["missed"] else ""
         cells = [_percent(row["overall"]), *(_percent(row["tasks"].get(task)) for task in TASKS)]
-        times = [f"{1e3 * row['seconds'][name]:.0f}" for name in ("language_model", "merge")]
+        times = [f"{1e3 * row['seconds'][name]:.0f}" for name in ("vision", "language_model", "merge")]
         changed = f"{row['changed']['accuracy']:.1%}"
         size = f"{row['video_kv_bytes'] / 1e6:.1f}"
         lines.append("| " + " | ".join([row["label"], *shares, size, *cells, changed, *times]) + " |")

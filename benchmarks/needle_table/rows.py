@@ -54,6 +54,7 @@ def _row(encodings: Encodings, item: HeldOutClip, setting: Setting) -> dict:
         "answers": answers,
         "shares": shares,
         "kv_bytes": statistics.fmean(prefix.video_kv_bytes for prefix in prefixes),
+        "vision_s": prefixes[0].timings.vision,
         "merge_s": prefixes[0].timings.merge,
         "prefill_s": prefixes[0].timings.prefill,
         "first_token_s": firsts[0],

@@ -75,6 +75,13 @@ def test_any_method_is_timed_at_its_budget(llm, name: str) -> None:
     assert f"| {name} |" in table([whole, half]) and "| all tokens |" in table([whole, half])
 
 
+def test_fewer_pixels_do_not_pay_for_all_of_them(llm) -> None:
+    whole, small = bench(llm, synthetic_clip(4, SIZE), [0.3], 1, ["downsample"])
+    assert small.video_tokens == 4 * 2 * 2 and small.retention == 0.25 and whole.video_tokens == 64
+    stages = sum(getattr(small, stage) for stage in STAGES)
+    assert stages <= small.ttft < stages + 1 and small.vision > 0
+
+
 def test_a_question_that_decides_is_prefilled_again_for_the_next_one(llm, monkeypatch: pytest.MonkeyPatch) -> None:
     asked, real = [], llm.timed_prefill
 

@@ -181,3 +181,24 @@ def test_a_shell_draws_any_method(render: Callable, tmp_path: Path, capsys: pyte
     assert plan.num_dropped > 0 and f"({plan.num_tokens} of {plan.num_patches} tokens)" in capsys.readouterr().out
     wanted = render_strip(clip.frames, plan, GhostOverlay(), 4, times=clip.times)
     assert np.array_equal(np.asarray(Image.open(out)), wanted)
+
+
+@pytest.mark.parametrize(("method", "layer"), [("fastv", 2), ("downsample", 0)])
+def test_a_method_that_has_to_run_is_drawn_from_its_run(
+    render: Callable, tmp_path: Path, method: str, layer: int
+) -> None:
+    video, out = write_mp4(noise_frames(64, 64, 3), tmp_path / "clip.mp4", 2), tmp_path / "sheet.png"
+    question = "What code is shown?"
+    given = ["--num-frames", 3, "--overlay", "ghost", "--method", method, "--retention", 0.3]
+    llm = render(video, "--out", out, *given, "--question", question)
+    clip = VideoClip.open(video, 3)
+    encoded = llm.encode(clip, merge_layer=layer)
+    settings = RunSettings.of(method, retention=0.3)
+    plan = llm.timed_prefill(encoded, llm.fitted(encoded, settings, question), question).plan
+    wanted = render_strip(clip.frames, plan, GhostOverlay(), 4, times=clip.times)
+    assert np.array_equal(np.asarray(Image.open(out)), wanted)
+
+
+def test_a_method_that_reads_the_question_asks_for_one(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    assert main(["render", "none.mp4", "--out", str(tmp_path / "a.png"), "--method", "fastv"]) == 2
+    assert capsys.readouterr().err == "FastV keeps what the question asks for; give --question.\n"
