@@ -23,7 +23,7 @@ def answer_card(column: Column | None, other: Column | None, *, truth: str | Non
         truth: the known answer, shown beside the model's.
         busy: what is still going on although the answer is there, in a few words.
     """
-    merged = column is not None and column.plan is not None
+    merged = column is not None and not column.is_baseline
     kind, title = ("merged", "Merged") if merged else ("baseline", "All tokens")
     if column is None:
         return _card(kind, title, "", f'<p class="hint">{escape(WAITING)}</p>')
@@ -83,7 +83,7 @@ def _text(column: Column, other: Column | None) -> str:
     if column.answer is None:
         return f'<p class="text waiting">{_waiting(column, other)}<span class="dots"></span></p>'
     done = column.answer.finished and other is not None and other.answer is not None and other.answer.finished
-    if column.plan is not None and done:
+    if not column.is_baseline and done:
         text = marked_words(column.answer.text, other.answer.text)
     else:
         text = escape(column.answer.text)
@@ -93,10 +93,12 @@ def _text(column: Column, other: Column | None) -> str:
 
 
 def _waiting(column: Column, other: Column | None) -> str:
-    if column.plan is None:
+    if column.is_baseline:
         return "reading all tokens"
     before_it = other is not None and not other.error and not (other.answer and other.answer.finished)
-    return "next, after all tokens" if before_it else f"reading {column.plan.num_tokens:,} merged tokens"
+    if before_it:
+        return "next, after all tokens"
+    return f"reading {column.plan.num_tokens:,} merged tokens" if column.plan else "choosing tokens"
 
 
 def _badge(column: Column, other: Column | None) -> str:
@@ -121,7 +123,7 @@ def _ttft(column: Column, other: Column | None, busy: str) -> str:
     if column.cached:
         notes.append(f"this question from the cached prefix: {duration(first)}")
     ratio = ""
-    if column.plan is not None and other is not None and other.timings:
+    if not column.is_baseline and other is not None and other.timings:
         ratio = f'<b class="ratio">×{other.timings.ttft / column.timings.ttft:.2f}</b>'
     return (
         f'<div class="ttft"><span>TTFT <b>{duration(column.timings.ttft)}</b></span>{ratio}'

@@ -16,6 +16,7 @@ from sttm_core.comparison import first_token, settings_used
 from sttm_core.engine import Answer, EncodedVideo, OutOfMemoryError, Prefix, TimeUpError, VideoLLM
 from sttm_core.footprint import Footprint
 from sttm_core.limits import Allowance
+from sttm_core.method import Method, Plan
 from sttm_core.methods.sttm.plan import MergePlan
 from sttm_core.methods.sttm.similarity import SimilarityTables
 from sttm_core.settings import RunSettings
@@ -56,15 +57,22 @@ class VideoRef:
 class Column:
     """One of the two columns as it fills: ``plan`` is None for the baseline.
 
-    ``cached`` says that the prefix was there already, so that only the question had to be prefilled.
+    The plan of a ``method`` that acts inside layers or on pixels is there once its prefix is. ``cached`` says that the
+    prefix was there already, so that only the question had to be prefilled.
     """
 
-    plan: MergePlan | None
+    plan: Plan | None
     prefix: Prefix | None = None
     answer: Answer | None = None
     error: str = ""
     cached: bool = False
     runs: list[Timings] = field(default_factory=list)
+    method: Method | None = None
+    video: EncodedVideo | None = None  # of all pixels
+
+    @property
+    def is_baseline(self) -> bool:
+        return self.plan is None and self.method is None
 
     @property
     def timings(self) -> Timings | None:
@@ -263,19 +271,21 @@ class Studio:
         self,
         held: Entry[EncodedVideo],
         settings: RunSettings,
-        plan: MergePlan | None,
+        method: Method | None,
+        question: str | None = None,
         allowance: Allowance | None = None,
     ) -> tuple[Prefix, bool]:
         """The prefix of one column, and whether it was there already.
 
         What it is kept by says what decides about it, with nothing left open: a rule that is the model's own is the
-        same as that rule by its name, and all tokens are the same at any thresholds.
+        same as that rule by its name, all tokens are the same at any thresholds, and the question counts where the
+        method looks at it.
         """
-        rule = settings.position_rule or self.llm.default_position_rule
-        method = plan and plan.method
-        key = None if plan is None else (method, rule)
+        rule = settings_used(self.llm, settings).position_rule
+        asked = question.strip() if method and method.query_aware else None
+        key = None if method is None else (method, rule, asked)
         options = {"position_rule": rule, "allowance": allowance or self.allowance()}
-        return self.store.part(held, key, lambda: self.llm.timed_prefill(held.whole, method, **options))
+        return self.store.part(held, key, lambda: self.llm.timed_prefill(held.whole, method, asked, **options))
 
     def ask(
         self, ref: VideoRef, question: str, settings: RunSettings, max_new_tokens: int | None = None
@@ -288,11 +298,14 @@ class Studio:
         self.llm.check_prompt(question, ref.num_frames, ref.size, max_new_tokens=max_new_tokens)
         halves = self.allowance(1 / 2), self.allowance(1 / 2)
         held = self.hold(ref, settings, halves[0])
-        columns = Column(None), Column(held.whole.plan(settings))
+        columns = Column(None, video=held.whole), self._second(held.whole, settings)
         yield columns
         for column, allowance in zip(columns, halves, strict=True):
             try:
-                column.prefix, column.cached = self.prefix(held, settings, column.plan, allowance)
+                if column.method and column.plan is None:
+                    column.method = self._fitted(held, settings, question, allowance)
+                column.prefix, column.cached = self.prefix(held, settings, column.method, question, allowance)
+                column.plan = column.prefix.plan
                 limits = {"max_new_tokens": max_new_tokens, "allowance": allowance}
                 for answer in self.llm.answering(column.prefix, question, **limits):
                     column.answer = answer
@@ -300,6 +313,21 @@ class Studio:
             except (OutOfMemoryError, TimeUpError) as error:  # the other column must not be lost
                 column.error = str(error)
                 yield columns
+
+    @staticmethod
+    def _second(video: EncodedVideo, settings: RunSettings) -> Column:
+        """The column of a method, with its plan where that does not depend on a run."""
+        plan = video.plan(settings) if settings.method.acts_on == "tokens" else None
+        return Column(plan, method=plan.method if plan else settings.method, video=video)
+
+    def _fitted(
+        self, held: Entry[EncodedVideo], settings: RunSettings, question: str, allowance: Allowance
+    ) -> Method:
+        """The method with knobs that meet the budget, which runs may have to find: looked for once."""
+        options = {"allowance": allowance}
+        used, asked = settings_used(self.llm, settings), question.strip()
+        key = ("knobs", used, asked)
+        return self.store.part(held, key, lambda: self.llm.fitted(held.whole, used, asked, **options))[0]
 
     def measure(
         self, columns: tuple[Column, Column], question: str, settings: RunSettings, runs: int
@@ -311,11 +339,8 @@ class Studio:
         allowance, answered = self.allowance(), [c for c in columns if c.prefix is not None and c.answer is not None]
         for _ in range(runs):
             try:
-                rule = settings.position_rule
-                timed = [
-                    first_token(self.llm, c.prefix.encoded, c.plan and c.plan.method, question, rule, allowance)
-                    for c in answered
-                ]
+                rule = settings_used(self.llm, settings).position_rule
+                timed = [first_token(self.llm, c.video, c.method, question, rule, allowance) for c in answered]
             except TimeUpError:
                 return
             for column, timings in zip(answered, timed, strict=True):

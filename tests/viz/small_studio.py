@@ -29,9 +29,9 @@ def without_memory_for(studio: Studio, monkeypatch, *columns: str) -> None:
     """Let the prefill of ``"baseline"`` or ``"merged"`` run out of memory."""
     prefill = studio.llm.timed_prefill
 
-    def fail(encoded, method=None, **options):
+    def fail(encoded, method=None, *question, **options):
         if ("baseline" if method is None else "merged") in columns:
             raise OutOfMemoryError("The GPU's memory did not suffice; use fewer frames.")
-        return prefill(encoded, method, **options)
+        return prefill(encoded, method, *question, **options)
 
     monkeypatch.setattr(studio.llm, "timed_prefill", fail)

@@ -63,7 +63,7 @@ class FakeModel:
         self.calls.append("encode")
         return FakeEncoded(clip, merge_layer)
 
-    def timed_prefill(self, encoded, method, *, position_rule, allowance):
+    def timed_prefill(self, encoded, method, question, *, position_rule, allowance):
         column, plan = ("baseline", None) if method is None else ("merged", method.plan(None, encoded.tables))
         self.calls.append(column)
         if column in self.fails:
@@ -353,3 +353,31 @@ def test_two_questions_about_one_place_make_one_needle() -> None:
         ("K7P2", [1, 2], [0, 0, 2, 2]),
         ("left", [0, 2], [2, 2, 4, 4]),
     ]
+
+
+@pytest.mark.parametrize("name", ["fastv", "framefusion"])
+def test_a_method_that_looks_at_the_question_gets_a_prefix_for_each(tmp_path, name):
+    """The second question finds the baseline's prefix, but never the other question's."""
+    studio = small_studio(tmp_path)
+    ref, settings = studio.open_sample("blocks"), RunSettings.of(name, retention=0.4)
+    first = last(studio, ref, "What is shown?", settings)
+    other = last(studio, ref, "Where does it go?", settings)
+    again = last(studio, ref, " What is shown? ", settings)
+    assert [[column.cached for column in columns] for columns in (first, other, again)] == [
+        [False, False], [True, False], [True, True],
+    ]  # fmt: skip
+    assert again[1].prefix is first[1].prefix and other[1].prefix.question == "Where does it go?"
+    assert again[1].answer.text == first[1].answer.text and not other[1].error
+    assert first[1].plan.num_tokens == first[1].prefix.video_tokens <= 0.4 * first[1].plan.num_patches
+    *_, columns = studio.measure(again, "What is shown?", settings, 2)
+    assert [len(column.runs) for column in columns] == [2, 2]
+
+
+def test_fewer_pixels_are_measured_from_all_of_them(tmp_path):
+    studio = small_studio(tmp_path)
+    ref, settings = studio.open_sample("blocks"), RunSettings.of("downsample", retention=0.4)
+    columns = last(studio, ref, "What is shown?", settings)
+    *_, columns = studio.measure(columns, "What is shown?", settings, 2)
+    small = columns[1].prefix.encoded.layout.num_patches
+    assert columns[1].plan.num_tokens == small < 0.4 * columns[1].plan.num_patches
+    assert studio.prefix(studio.hold(ref, settings), settings, columns[1].method)[0] is columns[1].prefix

@@ -64,7 +64,7 @@ class Sweeper:
             progress(step / len(BUDGETS), desc=f"asking at {budget:.0%}")
             plan = None if budget == 1 else encoded.plan(settings.but(retention=budget))
             allowance = self.studio.allowance()  # a question at each budget
-            prefix, _ = self.studio.prefix(held, settings, plan, allowance)
+            prefix, _ = self.studio.prefix(held, settings, plan and plan.method, allowance=allowance)
             answer = self.studio.llm.answer(prefix, question, max_new_tokens=int(new_tokens), allowance=allowance)
             first = first or answer
             speedup = first.timings.language_model / answer.timings.language_model
