@@ -9,6 +9,7 @@ import torch
 
 from sttm_core import merge_tokens, thresholds_for_retention
 from sttm_core.engine import EncodedVideo, VideoLLM
+from sttm_core.methods import Downsample, FastV, FrameFusion
 from sttm_core.methods.sttm.plan import RULES, MergePlan
 from tests.core.tiny import clip, tiny
 from tests.core.videos import smooth_video
@@ -49,10 +50,14 @@ def half(encoded: EncodedVideo) -> MergePlan:
 
 
 def answers(llm: VideoLLM) -> list[tuple[torch.Tensor, str]]:
-    """Logits of the first token and the text, from all tokens and from merged ones."""
+    """Logits of the first token and the text, from all tokens, from merged ones, inside layers and of fewer pixels."""
     encoded, found = llm.encode(clip()), []
     for plan in (None, half(encoded)):
         prefix = llm.prefill(encoded, plan)
+        logits = llm.first_token_logits(prefix, QUESTION).cpu()
+        found.append((logits, llm.answer(prefix, QUESTION, max_new_tokens=5).text))
+    for method in (FastV(ratio=0.7), FrameFusion(cost=0.5), Downsample(0.3)):
+        prefix = llm.timed_prefill(encoded, method, QUESTION)
         logits = llm.first_token_logits(prefix, QUESTION).cpu()
         found.append((logits, llm.answer(prefix, QUESTION, max_new_tokens=5).text))
     return found
