@@ -14,13 +14,13 @@ from torch.utils.data import DataLoader, IterableDataset
 from demo_model import backgrounds
 from demo_model.atlas import Atlas, load_atlas
 from demo_model.backgrounds import Footage
-from demo_model.manners import Manners
 from demo_model.questions import SLOTS, slots_of
 from demo_model.render import Sprites, draw_sprites
 from demo_model.scene import sprites_of
 from demo_model.sequence import PackedSlots, pack_slots
 from demo_model.stories import StoryRules, random_scene
 from demo_model.targets import SpriteLabels, labels_of
+from demo_model.typing_habits import Habits
 from demo_model.vocabulary import BACKGROUNDS
 
 SLOT_TOKENS = 192  # tokens of questions and answers a clip
@@ -59,7 +59,7 @@ def make_batch(
     atlas: Atlas,
     held_out_wordings: bool = False,
     kinds: Collection[str] = (),
-    manners: Manners | None = None,
+    habits: Habits | None = None,
 ) -> Batch:
     """A batch from its seed alone, the same on every machine; with ``kinds``, every clip is asked one of these."""
     rng = random.Random(seed)
@@ -67,7 +67,7 @@ def make_batch(
     while len(scenes) < clips:
         scene = random_scene(rng, frames, atlas, rules)
         cut = rng.randint(1, frames - 1) if frames > 3 and rng.random() < CUTS else frames
-        asked = slots_of(scene, rng, SLOTS, held_out_wordings, cut < frames, manners)
+        asked = slots_of(scene, rng, SLOTS, held_out_wordings, cut < frames, habits)
         if not kinds or any(slot.kind in kinds for slot in asked):
             scenes.append(scene), cuts.append(cut), slots.append(asked)
     sprites = sprites_of(scenes, atlas)

@@ -22,17 +22,24 @@ from tokenizers import Tokenizer
 from demo_model.atlas import load_atlas
 from demo_model.backgrounds import Footage
 from demo_model.data import draw_batch, make_batch
-from demo_model.manners import TYPOS, Manners
 from demo_model.model import Kept, Reduce, Reduction, VideoModel, load_video_model, weights_sha256
 from demo_model.questions import KINDS, SLOTS
-from demo_model.reduction import merged_to_budget, pooled_space, random_tokens, uniform_frames
+from demo_model.reduction import by_method
 from demo_model.sequence import IGNORED
 from demo_model.stories import TRAINING_RULES, StoryRules
+from demo_model.typing_habits import TYPOS, Habits
 from demo_model.vocabulary import BACKGROUNDS
 
 FRAMES_A_BATCH = {"cpu": 64, "cuda": 512}
 MEASURED_LAYER = 0  # where the table of methods reduces tokens, as sttm.json advises; their positions survive
 PARTS = ("frames", "paraphrases", "typos", "fonts", "scenes", "methods")
+METHOD_ROWS = {  # name: method of the library, and knobs other than its own
+    "sttm paper": ("sttm", {"prefer": "temporal"}),
+    "sttm as_released": ("sttm", {"prefer": "temporal", "rules": "as_released"}),
+    "random": ("random", {"seed": 1}),
+    "uniform frames": ("frames", {}),
+    "spatial pooling": ("pooling", {}),
+}
 KEEPS = (0.5, 0.3, 0.2, 0.15, 0.1, 0.05)
 
 
@@ -56,19 +63,15 @@ def score(correct: int, total: int) -> dict:
     return {"correct": correct, "total": total, "accuracy": correct / total, "low": low, "high": high}
 
 
-def reductions(
-    frames: int, grid: int, keeps: tuple[float, ...] = KEEPS, device: torch.device | str = "cpu"
-) -> dict[str, Callable]:
-    """Every row of the table of methods by name, for tokens on ``device``; the full video has no reduction."""
-    rows = {}
-    for keep in keeps:
-        percent = f"{keep:.0%}"
-        rows[f"sttm paper {percent}"] = merged_to_budget(keep, "paper")
-        rows[f"sttm as_released {percent}"] = merged_to_budget(keep, "as_released")
-        rows[f"random {percent}"] = random_tokens(keep, torch.Generator(device).manual_seed(1))
-        rows[f"uniform frames {percent}"] = uniform_frames(keep)
-        rows[f"spatial pooling {percent}"] = pooled_space(max(1, round(grid * math.sqrt(keep))))
-    return rows
+def reductions(keeps: tuple[float, ...] = KEEPS) -> dict[str, Reduce]:
+    """Every row of the table of methods by name; the full video has no reduction."""
+    from sttm_core.settings import RunSettings
+
+    return {
+        f"{name} {keep:.0%}": by_method(RunSettings.of(method, retention=keep, **knobs))
+        for keep in keeps
+        for name, (method, knobs) in METHOD_ROWS.items()
+    }
 
 
 def evaluate(model: VideoModel, tokenizer: Tokenizer, frames: int, per_task: int, **options) -> dict:
@@ -86,7 +89,7 @@ def evaluate_rows(
     held_out_wordings: bool = False,
     held_out_fonts: bool = False,
     rules: StoryRules | None = None,
-    manners: Manners | None = None,
+    habits: Habits | None = None,
     footage: Footage | None = None,
     log: Callable[[str], None] | None = None,
 ) -> dict[str, dict]:
@@ -100,7 +103,7 @@ def evaluate_rows(
         seed: odd numbers only are drawn from, which training never uses.
         held_out_wordings, held_out_fonts: ask and draw in ways that training never met.
         rules: of the scenes; those of the published figures by default.
-        manners: how the questions are typed; as in training by default.
+        habits: how the questions are typed; as in training by default.
         footage: real clips behind a part of the scenes; without, all backgrounds are generated.
 
     Returns:
@@ -116,7 +119,7 @@ def evaluate_rows(
     tallies = {name: Tally(reduce) for name, reduce in rows.items()}
     while missing := [kind for kind in wanted if asked[kind] < per_task]:
         seeds = held_out_seed(seed, number)
-        batch = make_batch(seeds, clips, frames, rules, tokenizer, cpu_atlas, held_out_wordings, missing, manners)
+        batch = make_batch(seeds, clips, frames, rules, tokenizer, cpu_atlas, held_out_wordings, missing, habits)
         chosen = _still_wanted(batch.slots.kind, asked, per_task)
         with torch.no_grad():
             pictures = draw_batch(batch, frames, side, atlas, footage)
@@ -234,7 +237,7 @@ def write_evaluation(
             keep(measured(count), "frames", str(count))
     others = {
         "paraphrases": {"held_out_wordings": True},
-        "typos": {"manners": TYPOS},
+        "typos": {"habits": TYPOS},
         "fonts": {"held_out_fonts": True},
         "scenes": {"rules": TRAINING_RULES},
     }
@@ -244,7 +247,7 @@ def write_evaluation(
             keep(measured(**options), part)
     if "methods" in parts and keeps:
         log("methods")
-        rows = {"full": None} | reductions(frames[0], model.grid, keeps, device)
+        rows = {"full": None} | reductions(keeps)
         results = evaluate_rows(model, tokenizer, frames[0], per_task, rows, **common)
         keep({"layer": MEASURED_LAYER, "device": device_name(device), "rows": results}, "methods")
     return report

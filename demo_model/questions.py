@@ -1,4 +1,4 @@
-"""Questions about a scene with true answers, in many wordings and manners; some wordings are held out of training."""
+"""Questions about a scene with true answers, in many wordings, typed as people type; some are held out of training."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from demo_model.manners import PLAIN, TRAINING, Manners, with_manners
 from demo_model.refusals import refusal_question
 from demo_model.scene import Scene, Thing
+from demo_model.typing_habits import PLAIN, TRAINING, Habits, as_typed
 from demo_model.vocabulary import COLOURS, NO_ANSWER, REFUSAL, SHAPES
 from demo_model.wordings import HELD_OUT, WORDINGS, wordings_of
 
@@ -39,11 +39,11 @@ class Asker:
     Args:
         rng: for the choice of wordings.
         held_out: use the wordings outside training.
-        manners: how the questions are typed.
+        habits: how the questions are typed.
     """
 
-    def __init__(self, rng: random.Random, held_out: bool, manners: Manners) -> None:
-        self.rng, self.held_out, self.manners = rng, held_out, manners
+    def __init__(self, rng: random.Random, held_out: bool, habits: Habits) -> None:
+        self.rng, self.held_out, self.habits = rng, held_out, habits
 
     def ask(self, kind: str, answer: str, *names: str, **fields: str) -> Slot:
         """A question of a kind about the names."""
@@ -55,7 +55,7 @@ class Asker:
         return self._slot("refusal", refusal_question(self.rng, self.held_out), REFUSAL)
 
     def _slot(self, kind: str, question: str, answer: str) -> Slot:
-        return Slot(kind, with_manners(self.rng, question, self.manners), answer)
+        return Slot(kind, as_typed(self.rng, question, self.habits), answer)
 
 
 def slots_of(
@@ -64,7 +64,7 @@ def slots_of(
     limit: int = SLOTS,
     held_out: bool = False,
     cut: bool = False,
-    manners: Manners | None = None,
+    habits: Habits | None = None,
 ) -> list[Slot]:
     """Up to ``limit`` questions about a scene, each with exactly one true answer.
 
@@ -73,9 +73,9 @@ def slots_of(
         rng: for the choice of questions and wordings.
         held_out: use the wordings, words and templates outside training.
         cut: the clip changes its background, so none is asked for.
-        manners: how the questions are typed; None for ``TRAINING``, or ``PLAIN`` where wordings are held out.
+        habits: how the questions are typed; None for ``TRAINING``, or ``PLAIN`` where wordings are held out.
     """
-    asker = Asker(rng, held_out, manners or (PLAIN if held_out else TRAINING))
+    asker = Asker(rng, held_out, habits or (PLAIN if held_out else TRAINING))
     slots = [*_text_slots(scene, asker), *_shape_slots(scene, asker), *_order_slots(scene, asker)]
     if not cut:
         slots.append(asker.ask("background", scene.background))

@@ -1,20 +1,40 @@
-"""Ways to leave fewer video tokens before the merge layer: augmentation in training, rows of the evaluation's table.
+"""Fewer video tokens before a layer: two augmentations for whole batches in training, and every method of the library.
 
-Each function takes [B, T, G, G, D] and returns for every clip what is kept, in scan order.
+Each function makes one that takes [B, T, G, G, D] and returns for every clip what is kept and where it stands.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import torch
 
-from demo_model.model import Kept
+from demo_model.model import Kept, Reduce
+
+if TYPE_CHECKING:  # training without merging needs no more than torch
+    from sttm_core.settings import RunSettings
 
 
-def random_tokens(keep: float, generator: torch.Generator, always: torch.Tensor | None = None) -> Callable:
-    """Keep a random share of the tokens, but always those under a needle.
+def by_method(settings: RunSettings) -> Reduce:
+    """What a method of the library leaves of every clip by itself, as in the app.
+
+    The plan is made without gradients and in full precision; the averaging is differentiable.
+    """
+
+    def reduce(tokens: torch.Tensor) -> list[Kept]:
+        kept = []
+        for clip in tokens:
+            with torch.autocast(clip.device.type, enabled=False):  # cosines near 1 need all digits
+                plan = settings.plan(clip.detach().float(), None)
+            kept.append(Kept(plan.apply(clip).tokens, plan.places))
+        return kept
+
+    return reduce
+
+
+def random_tokens(keep: float, generator: torch.Generator, always: torch.Tensor) -> Reduce:
+    """Keep a random share of a batch's tokens, but always those under a needle: no question loses its answer.
 
     Args:
         keep: share of all tokens.
@@ -26,8 +46,7 @@ def random_tokens(keep: float, generator: torch.Generator, always: torch.Tensor 
         batch, device = len(tokens), tokens.device
         flat = tokens.flatten(1, 3)  # [B, N, D]
         score = torch.rand(flat.shape[:2], generator=generator, device=device)
-        if always is not None:
-            score = score + always.flatten(1).to(score.dtype)
+        score = score + always.flatten(1).to(score.dtype)
         count = max(1, round(keep * flat.shape[1]))
         chosen = score.topk(count, dim=1).indices.sort(dim=1).values  # [B, count]
         return [Kept(flat[b, chosen[b]], chosen[b]) for b in range(batch)]
@@ -35,35 +54,7 @@ def random_tokens(keep: float, generator: torch.Generator, always: torch.Tensor 
     return reduce
 
 
-def uniform_frames(keep: float) -> Callable:
-    """Keep whole frames at equal distances."""
-
-    def reduce(tokens: torch.Tensor) -> list[Kept]:
-        frames = tokens.shape[1]
-        count = max(1, round(keep * frames))
-        chosen = ((torch.arange(count) + 0.5) * frames / count).long().to(tokens.device)
-        places = torch.arange(tokens[0, ..., 0].numel(), device=tokens.device).view(frames, -1)[chosen].flatten()
-        return [Kept(clip[chosen].flatten(0, 2), places) for clip in tokens]
-
-    return reduce
-
-
-def pooled_space(side: int) -> Callable:
-    """Average each frame's grid down to ``side`` x ``side``; a token stands at the first patch of its cell."""
-
-    def reduce(tokens: torch.Tensor) -> list[Kept]:
-        planes = tokens.flatten(0, 1).permute(0, 3, 1, 2)  # [B*T, D, G, G]
-        small = torch.nn.functional.adaptive_avg_pool2d(planes, side).permute(0, 2, 3, 1)
-        frames, grid = tokens.shape[1:3]
-        first = torch.arange(side, device=tokens.device) * grid // side
-        frame = torch.arange(frames, device=tokens.device) * grid * grid
-        places = (frame[:, None, None] + first[:, None] * grid + first).flatten()
-        return [Kept(clip, places) for clip in small.reshape(len(tokens), -1, tokens.shape[-1])]
-
-    return reduce
-
-
-def merged(keep: float, rules: str = "paper", steps: int = 10) -> Callable:
+def merged(keep: float, rules: str = "paper", steps: int = 10) -> Reduce:
     """STTM merging of the whole batch at the one threshold (tau_T = tau_S) that leaves about ``keep`` of its tokens.
 
     As with a fixed threshold in use, busy clips keep more than calm ones. The threshold is found by halving ``steps``
@@ -78,33 +69,10 @@ def merged(keep: float, rules: str = "paper", steps: int = 10) -> Callable:
             tables = similarity_tables(joined.detach().float(), Quadtree(*tokens.shape[2:4], 1))
         plan = plan_at_retention(_apart(tables, frames), keep, rules, steps)
         sizes = torch.bincount(plan.boxes[:, 0] // frames, minlength=batch).tolist()
-        places = _places(plan) % tokens[0, ..., 0].numel()
+        places = plan.places % tokens[0, ..., 0].numel()
         return [Kept(*pair) for pair in zip(plan.apply(joined).tokens.split(sizes), places.split(sizes), strict=True)]
 
     return reduce
-
-
-def merged_to_budget(keep: float, rules: str = "paper", prefer: str = "temporal") -> Callable:
-    """STTM merging of every clip by itself at the thresholds that the library finds for a budget, as the app does."""
-    from sttm_core import Quadtree, similarity_tables, thresholds_for_retention
-
-    def reduce(tokens: torch.Tensor) -> list[Kept]:
-        kept = []
-        for clip in tokens:
-            with torch.autocast(tokens.device.type, enabled=False):
-                tables = similarity_tables(clip.detach().float(), Quadtree(*clip.shape[1:3], 1))
-            found = thresholds_for_retention(tables, keep, prefer=prefer, rules=rules)
-            plan = tables.plan(found.tau_spatial, found.tau_temporal, rules)
-            kept.append(Kept(plan.apply(clip).tokens, _places(plan)))
-        return kept
-
-    return reduce
-
-
-def _places(plan) -> torch.Tensor:
-    """[N] place of each token's top-left patch in scan order of the whole video."""
-    frame, y, x = plan.boxes[:, :3].unbind(1)
-    return (frame * plan.tree.height + y) * plan.tree.width + x
 
 
 def _apart(tables, frames: int):

@@ -9,9 +9,9 @@ from dataclasses import replace
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
 from demo_model.atlas import load_atlas
-from demo_model.manners import TRAINING
 from demo_model.questions import slots_of
 from demo_model.stories import StoryRules, random_scene
+from demo_model.typing_habits import TRAINING
 from demo_model.vocabulary import (
     BACKGROUNDS,
     COLOURS,
@@ -89,7 +89,7 @@ def _texts(seed: int, clips: int) -> list[str]:
     texts += [word for name in answers for word in (name, " " + name)] * clips
     texts += [REFUSAL] * clips
     for _ in range(clips):
-        for slot in slots_of(random_scene(rng, 16, atlas, StoryRules()), rng, manners=SPELT_RIGHT):
+        for slot in slots_of(random_scene(rng, 16, atlas, StoryRules()), rng, habits=SPELT_RIGHT):
             if slot.kind != "refusal":
                 texts.append(slot.question)
             if slot.kind not in ("ocr", "ocr_nth", "refusal"):

@@ -1,6 +1,6 @@
 """How each kind of question is worded. The last three of a kind are held out of training. Plain data.
 
-Fields are {0} and {1} for names and {nth} for "first", "2nd" or "last"; manners.py also writes "color" as "colour".
+Fields are {0} and {1} for names and {nth} for "first", "2nd" or "last"; typing_habits.py writes "colour", too.
 A held-out wording joins words of the training wordings in a way that training never does.
 """
 

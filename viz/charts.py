@@ -1,4 +1,4 @@
-"""Plotly charts: tokens kept per frame, where TTFT goes, retention over both thresholds, accuracy against retention.
+"""Plotly charts: tokens kept per frame, where TTFT goes, retention over both thresholds.
 
 Backgrounds are transparent and fonts are the page's own, so that a chart sits in the app, an export or a notebook;
 ``dark`` picks the ink. Every chart reads at 390 px. In Gradio show them with ``show_label=False``: a label makes it
@@ -215,83 +215,6 @@ def _check_surface(surface, taus_s: Sequence[float], taus_t: Sequence[float], bu
     if budget is not None and not 0 < budget <= 1:
         raise ValueError(f"budget must be a retention above 0 and at most 1, got {budget!r}.")
     return surface
-
-
-def accuracy_curves(rows: Sequence[Mapping], *, dark: bool = False) -> go.Figure:
-    """Accuracy against retention, a curve for each method, with 95% Wilson intervals.
-
-    Args:
-        rows: each with ``method``, ``retention`` (0 to 1), ``correct`` and ``total`` (numbers of questions). A method
-            of one row, such as the baseline at 1.0, is a single point.
-
-    Raises:
-        ValueError: for no rows, a missing key or impossible counts.
-    """
-    methods = _by_method(rows)
-    figure = _figure("Accuracy against tokens kept", dark, 360)
-    for index, (method, points) in enumerate(methods.items()):
-        shares = [correct / total for _, correct, total in points]
-        bounds = [wilson_interval(correct, total) for _, correct, total in points]
-        color = _method_color(method, index, dark)
-        figure.add_trace(
-            go.Scatter(
-                x=[retention for retention, _, _ in points], y=shares, name=method, mode="lines+markers",
-                line=dict(color=color, width=2), marker=dict(size=8, color=color, symbol=index % 8),
-                error_y=dict(
-                    type="data", symmetric=False, thickness=1.2, width=4, color=color,
-                    array=[high - share for (_, high), share in zip(bounds, shares, strict=True)],
-                    arrayminus=[share - low for (low, _), share in zip(bounds, shares, strict=True)],
-                ),
-                customdata=[[c, n, low, high] for (_, c, n), (low, high) in zip(points, bounds, strict=True)],
-                hovertemplate=method + "<br>%{x:.1%} kept<br><b>%{y:.1%}</b> (%{customdata[0]} of %{customdata[1]})"
-                "<br>95% interval %{customdata[2]:.1%} to %{customdata[3]:.1%}<extra></extra>",
-            )
-        )  # fmt: skip
-    figure.update_xaxes(title_text="tokens kept", tickformat=".0%", rangemode="tozero", zeroline=False)
-    return figure.update_yaxes(title_text="correct answers", tickformat=".0%", zeroline=False)
-
-
-def _method_color(method: str, index: int, dark: bool) -> str:
-    """Grey for the baseline, the accent for merging, else a colour that neither is nor vanishes on white."""
-    if method == COLUMNS[0]:
-        return theme(dark).baseline
-    if method == COLUMNS[1] or method.startswith("STTM"):
-        return theme(dark).accent
-    others = [color for color in CHAINS if color not in ("#F0E442", "#0072B2", "#56B4E9")]
-    return others[index % len(others)]
-
-
-def _by_method(rows: Sequence[Mapping]) -> dict[str, list[tuple[float, int, int]]]:
-    """Points (retention, correct, total) of each method, in order of retention."""
-    if not rows:
-        raise ValueError("rows must hold at least one result.")
-    methods: dict[str, list[tuple[float, int, int]]] = {}
-    for row in rows:
-        missing = [key for key in ("method", "retention", "correct", "total") if key not in row]
-        if missing:
-            raise ValueError(f"every row needs {missing[0]!r}, got only {', '.join(map(str, row))}.")
-        check_counts(row["correct"], row["total"])
-        methods.setdefault(row["method"], []).append((float(row["retention"]), row["correct"], row["total"]))
-    return {method: sorted(points) for method, points in methods.items()}
-
-
-def wilson_interval(correct: int, total: int, z: float = 1.959963984540054) -> tuple[float, float]:
-    """95% score interval of a share (Wilson 1927), which also holds near 0 and 1 and for few questions.
-
-    Raises:
-        ValueError: unless ``0 <= correct <= total`` and ``total >= 1``.
-    """
-    check_counts(correct, total)
-    share, spread = correct / total, z * z / total
-    middle = (share + spread / 2) / (1 + spread)
-    half = z / (1 + spread) * math.sqrt(share * (1 - share) / total + spread / (4 * total))
-    return max(0.0, middle - half), min(1.0, middle + half)
-
-
-def check_counts(correct: int, total: int) -> None:
-    """ValueError unless ``0 <= correct <= total`` and ``total >= 1``."""
-    if total < 1 or not 0 <= correct <= total:
-        raise ValueError(f"correct must be from 0 to total and total at least 1, got {correct!r} of {total!r}.")
 
 
 def _figure(title: str, dark: bool, height: int) -> go.Figure:

@@ -21,12 +21,12 @@ from demo_model.atlas import ATLAS_FILE, load_atlas
 from demo_model.backgrounds import Footage
 from demo_model.data import Batch, draw_batch
 from demo_model.footage import VIDEO_SUFFIXES, named_footage
-from demo_model.manners import PLAIN
 from demo_model.questions import slots_of
 from demo_model.scene import Scene, sprites_of
 from demo_model.sequence import PackedSlots
 from demo_model.stories import StoryRules, random_scene
 from demo_model.targets import labels_of
+from demo_model.typing_habits import PLAIN
 from demo_model.vocabulary import COLOURS, NO_ANSWER, SHAPES
 from demo_model.wordings import wordings_of
 from sttm_core.video import VideoClip
@@ -137,7 +137,7 @@ def needle_clip(number: int, num_frames: int, seed: int = 1) -> HeldOutClip:
     rules = StoryRules(held_out=True, backgrounds=("footage",))
     while True:
         scene = random_scene(rng, num_frames, load_atlas(), rules)
-        slots = [slot for slot in slots_of(scene, rng, limit=100, manners=PLAIN) if slot.kind in TASK_OF]
+        slots = [slot for slot in slots_of(scene, rng, limit=100, habits=PLAIN) if slot.kind in TASK_OF]
         if scene.things and slots:
             break
     questions = [Question(TASK_OF[slot.kind], slot.question, slot.answer) for slot in slots]

@@ -12,8 +12,9 @@ from demo_model.evaluate import (
     reductions,
     wilson,
 )
-from demo_model.reduction import uniform_frames
+from demo_model.reduction import by_method
 from demo_model.sequence import IGNORED
+from sttm_core.settings import RunSettings
 
 
 def test_answered_needs_every_token():
@@ -38,7 +39,8 @@ def test_wilson_refuses_what_is_no_share(correct, total):
 
 def test_evaluation_counts_questions_and_kept_tokens(trained):
     model, tokenizer = trained[0].model, trained[0].tokenizer
-    rows = evaluate_rows(model, tokenizer, 2, 1, {"full": None, "half": uniform_frames(0.5)})
+    half = by_method(RunSettings.of("frames", retention=0.5))
+    rows = evaluate_rows(model, tokenizer, 2, 1, {"full": None, "half": half})
     assert rows["full"] == evaluate(model, tokenizer, 2, 1)
     result = rows["half"]
     assert result["kept"] == 0.5 and rows["full"]["kept"] == 1
@@ -48,7 +50,7 @@ def test_evaluation_counts_questions_and_kept_tokens(trained):
 
 
 def test_table_of_methods_names_every_row():
-    names = list(reductions(16, 14, (0.3,)))
+    names = list(reductions((0.3,)))
     assert names == [
         f"{name} 30%" for name in ("sttm paper", "sttm as_released", "random", "uniform frames", "spatial pooling")
     ]

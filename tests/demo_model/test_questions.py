@@ -11,11 +11,11 @@ from functools import cache
 import pytest
 
 from demo_model.atlas import load_atlas
-from demo_model.manners import NAMES, PLAIN, TRAINING, TYPOS, Manners, misspell, one_edit_away, with_manners
 from demo_model.questions import HELD_OUT, KINDS, WORDINGS, slots_of
 from demo_model.refusals import GENERAL, KNOWN_THINGS, LISTS, SHARED, TALK, _part, refusal_question
 from demo_model.scene import Scene, Thing
 from demo_model.stories import TRAINING_RULES, StoryRules, random_scene
+from demo_model.typing_habits import NAMES, PLAIN, TRAINING, TYPOS, Habits, as_typed, misspell, one_edit_away
 from demo_model.vocabulary import COLOURS, COLUMNS, DIRECTIONS, PERIODS, REFUSAL, ROWS, SHAPES
 
 RULES = StoryRules(side=128)
@@ -61,7 +61,7 @@ def test_a_place_is_asked_for_or_named_only_where_it_is_beyond_doubt():
     rng, asked = random.Random(5), Counter()
     for _ in range(1200):
         scene = random_scene(rng, 16, load_atlas(), replace(TRAINING_RULES, anywhere=1.0))
-        for slot in slots_of(scene, rng, limit=100, manners=PLAIN):
+        for slot in slots_of(scene, rng, limit=100, habits=PLAIN):
             if slot.kind == "colour_at":
                 words = slot.question.lower()
                 (place,) = (f"{row} {column}" for row in ROWS for column in COLUMNS if f"{row} {column}" in words)
@@ -83,7 +83,7 @@ def text(figure: str, first: int) -> Thing:
 @pytest.mark.parametrize("kind", KINDS)
 def test_questions_have_a_wording_and_an_answer_of_their_kind(kind, held_out):
     slots = [
-        slot for _, found in some_slots(250, held_out=held_out, manners=PLAIN) for slot in found if slot.kind == kind
+        slot for _, found in some_slots(250, held_out=held_out, habits=PLAIN) for slot in found if slot.kind == kind
     ]
     assert slots
     assert all(re.fullmatch(ANSWERS[kind], slot.answer) for slot in slots)
@@ -131,7 +131,7 @@ def test_answers_agree_with_a_frame_by_frame_look_at_the_scene():
         return min(t for t in range(16) if shape.seen(t))
 
     kinds = set()
-    for scene, slots in some_slots(300, seed=4, manners=PLAIN):
+    for scene, slots in some_slots(300, seed=4, habits=PLAIN):
         for slot in slots:
             kinds.add(slot.kind)
             asked = slot.question.lower()
@@ -173,7 +173,7 @@ def test_answers_agree_with_a_frame_by_frame_look_at_the_scene():
 def test_which_questions_are_asked_about_texts(starts, answers):
     scene = Scene(16, "noise", tuple(text(f"A{number}", start) for number, start in enumerate(starts)))
     found: dict[str, set[str]] = {}
-    for slot in slots_of(scene, random.Random(0), manners=PLAIN):
+    for slot in slots_of(scene, random.Random(0), habits=PLAIN):
         if slot.kind in ("ocr", "ocr_nth", "when"):
             found.setdefault(slot.kind, set()).add(slot.answer)
     assert found == answers
@@ -186,7 +186,7 @@ def test_ordinals_name_the_right_text(count):
     right["last"] = f"A{count - 1}"
     met = set()
     for seed in range(60):
-        for slot in slots_of(scene, random.Random(seed), manners=PLAIN):
+        for slot in slots_of(scene, random.Random(seed), habits=PLAIN):
             if slot.kind == "ocr_nth":
                 (ordinal,) = set(re.findall(r"\w+", slot.question.lower())) & set(right)
                 assert slot.answer == right[ordinal]
@@ -230,28 +230,28 @@ def test_typos_are_one_edit_away_and_nearest_to_the_right_name(kind):
 
 
 @pytest.mark.parametrize(
-    ("manners", "question", "expected"),
+    ("habits", "question", "expected"),
     [
-        (Manners(british=1), "What color is it?", r"What colour is it\?"),
-        (Manners(british=0, lower=1), "What color is it?", r"what color is it\?"),
-        (Manners(british=0, bare=1), "Name the color.", "Name the color"),
-        (Manners(british=0, polite=1), "Name the color.", r".*\b([Pp]lease|Hello|Now|So)\b.*"),
-        (Manners(british=0, polite=1), "What color is it?", r".+what color is it\?|What color is it, please\?"),
-        (Manners(british=0), "What color is it?", r"What color is it\?"),
+        (Habits(british=1), "What color is it?", r"What colour is it\?"),
+        (Habits(british=0, lower=1), "What color is it?", r"what color is it\?"),
+        (Habits(british=0, bare=1), "Name the color.", "Name the color"),
+        (Habits(british=0, polite=1), "Name the color.", r".*\b([Pp]lease|Hello|Now|So)\b.*"),
+        (Habits(british=0, polite=1), "What color is it?", r".+what color is it\?|What color is it, please\?"),
+        (Habits(british=0), "What color is it?", r"What color is it\?"),
     ],
 )
-def test_manners(manners, question, expected):
+def test_habits(habits, question, expected):
     for seed in range(40):
-        assert re.fullmatch(expected, with_manners(random.Random(seed), question, manners))
+        assert re.fullmatch(expected, as_typed(random.Random(seed), question, habits))
 
 
 def test_a_question_without_long_words_has_no_typo():
     assert misspell(random.Random(0), "Is it so?") == "Is it so?"
 
 
-def test_manners_of_training_are_as_frequent_as_they_are_said_to_be():
+def test_habits_of_training_are_as_frequent_as_they_are_said_to_be():
     question, rng = "What shape is the object?", random.Random(0)
-    asked = [with_manners(rng, question, TRAINING) for _ in range(8000)]
+    asked = [as_typed(rng, question, TRAINING) for _ in range(8000)]
     share = {
         "bare": sum(text[-1] != "?" for text in asked) / len(asked),
         "polite": sum(len(text) > len(question) + 3 for text in asked) / len(asked),
@@ -290,7 +290,7 @@ def test_a_third_of_the_clips_has_a_question_to_refuse():
     assert sum(refused) / len(refused) == pytest.approx(0.35, abs=0.04)
 
 
-@pytest.mark.parametrize("options", [{}, {"held_out": True}, {"manners": TYPOS}, {"cut": True}])
+@pytest.mark.parametrize("options", [{}, {"held_out": True}, {"habits": TYPOS}, {"cut": True}])
 def test_questions_are_decided_by_the_seed(options):
     first, again = some_slots(20, **options), some_slots(20, **options)
     assert first == again

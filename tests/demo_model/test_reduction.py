@@ -10,11 +10,13 @@ from demo_model.evaluate import (
 )
 from demo_model.model import MERGE_LAYER, Reduction
 from demo_model.questions import Slot
-from demo_model.reduction import merged, merged_to_budget, pooled_space, random_tokens, uniform_frames
+from demo_model.reduction import by_method, merged, random_tokens
 from demo_model.sequence import pack_slots, slot_ids
 from demo_model.train import Trainer, tiny_settings
 from sttm_core import thresholds_for_retention
 from sttm_core.engine import VideoLLM
+from sttm_core.methods import METHODS
+from sttm_core.settings import RunSettings
 from sttm_core.video import VideoClip
 from tests.demo_model.pictures import floats
 
@@ -25,11 +27,12 @@ SLOTS = [Slot("ocr", "What code is shown?", "AB7"), Slot("colour", "What color i
     ("reduce", "low", "high"),
     [
         (merged(0.4), 0.05, 0.4),
-        (merged_to_budget(0.4), 0.2, 0.4),
-        (uniform_frames(0.5), 0.5, 0.5),
-        (pooled_space(4), 0.25, 0.25),
+        (by_method(RunSettings.of("sttm", retention=0.4, prefer="temporal")), 0.2, 0.4),
+        (by_method(RunSettings.of("frames", retention=0.5)), 0.5, 0.5),
+        (by_method(RunSettings.of("pooling", retention=0.25)), 0.25, 0.25),
+        (by_method(RunSettings.of("random", retention=0.3)), 0.296, 0.3),
     ],
-    ids=["merged", "budget", "frames", "pooled"],
+    ids=["merged", "budget", "frames", "pooled", "random"],
 )
 def test_reductions_keep_what_they_say(reduce, low, high):
     tokens = torch.randn(2, 4, 8, 8, 16, generator=torch.Generator().manual_seed(0)) * 0.3 + 1
@@ -37,6 +40,19 @@ def test_reductions_keep_what_they_say(reduce, low, high):
     assert low <= sum(len(clip.tokens) for clip in kept) / tokens[..., 0].numel() <= high + 1e-9
     assert all(clip.tokens.shape == (len(clip.places), 16) for clip in kept)
     assert all((clip.places.diff() > 0).all() and clip.places.max() < 4 * 8 * 8 for clip in kept)
+
+
+@pytest.mark.parametrize("name", [name for name, method in METHODS.items() if method.acts_on == "tokens"])
+def test_every_method_of_the_library_reduces_a_batch_clip_by_clip(name):
+    tokens = torch.randn(2, 4, 8, 8, 16, generator=torch.Generator().manual_seed(3)) * 0.3 + 1
+    tokens.requires_grad_()
+    settings = RunSettings.of(name, retention=0.4)
+    for clip, kept in zip(tokens, by_method(settings)(tokens), strict=True):
+        plan = settings.plan(clip.detach(), None)
+        assert torch.equal(kept.places, plan.places)
+        torch.testing.assert_close(kept.tokens, plan.apply(clip.detach()).tokens)
+        kept.tokens.sum().backward(retain_graph=True)
+    assert (tokens.grad != 0).flatten(1).any(dim=1).all()
 
 
 def test_merging_a_batch_at_once_equals_merging_each_clip():
@@ -80,7 +96,8 @@ def test_reducing_here_equals_merging_in_the_engine(trained, exported, frames):
     packed = pack_slots([[Slot("ocr", question, "A")]], trained[0].tokenizer, 64, 1)
     with torch.no_grad():
         patches = trained[0].model.see(floats(frames))
-        reduction = Reduction(merged_to_budget(keep), MEASURED_LAYER, survived=True)
+        settings = RunSettings.of(retention=keep, prefer="temporal")
+        reduction = Reduction(by_method(settings), MEASURED_LAYER, survived=True)
         ours = trained[0].model.answer(patches, packed, reduction).logits[0]
     given = len(slot_ids(Slot("ocr", question, "A"), trained[0].tokenizer)[0])
     torch.testing.assert_close(ours[given - 1], theirs, atol=1e-3, rtol=0)

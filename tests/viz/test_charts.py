@@ -8,11 +8,10 @@ import math
 import numpy as np
 import pytest
 import torch
-from scipy.stats import binomtest
 
 from sttm_core import similarity_tables
 from tests.viz.hand_plan import hand_plan
-from viz.charts import accuracy_curves, retention_per_frame, retention_surface_chart, ttft_bars, wilson_interval
+from viz.charts import retention_per_frame, retention_surface_chart, ttft_bars
 from viz.labels import clock, duration
 from viz.palette import DARK, LIGHT, STAGES
 
@@ -117,43 +116,6 @@ def test_surface_puts_tau_s_up_and_tau_t_right():
 def test_impossible_surfaces_are_refused(surface, taus_s, budget, message):
     with pytest.raises(ValueError, match=message):
         retention_surface_chart(surface, taus_s, [0.5, 0.6, 0.8], budget=budget)
-
-
-@pytest.mark.parametrize(("correct", "total"), [(0, 1), (1, 1), (0, 40), (40, 40), (3, 7), (94, 120), (501, 1000)])
-def test_wilson_interval_is_scipys(correct, total):
-    expected = binomtest(correct, total).proportion_ci(0.95, method="wilson")
-    assert wilson_interval(correct, total) == pytest.approx((expected.low, expected.high), abs=1e-12)
-
-
-def test_accuracy_curves_sort_points_and_carry_intervals():
-    rows = [
-        {"method": "All tokens", "retention": 1.0, "correct": 90, "total": 120},
-        {"method": "STTM", "retention": 0.5, "correct": 88, "total": 120},
-        {"method": "ToMe", "retention": 0.3, "correct": 60, "total": 120},
-        {"method": "STTM", "retention": 0.3, "correct": 80, "total": 120},
-    ]
-    baseline, sttm, tome = accuracy_curves(rows).data
-    assert [t.name for t in (baseline, sttm, tome)] == ["All tokens", "STTM", "ToMe"]
-    assert list(sttm.x) == [0.3, 0.5] and list(sttm.y) == [80 / 120, 88 / 120]
-    expected = binomtest(80, 120).proportion_ci(0.95, method="wilson")
-    assert sttm.y[0] + sttm.error_y.array[0] == pytest.approx(expected.high)
-    assert sttm.y[0] - sttm.error_y.arrayminus[0] == pytest.approx(expected.low)
-    assert baseline.line.color == LIGHT.baseline and sttm.line.color == LIGHT.accent
-    assert tome.line.color not in (LIGHT.baseline, LIGHT.accent)
-
-
-@pytest.mark.parametrize(
-    ("rows", "message"),
-    [
-        ([], "at least one result"),
-        ([{"method": "a", "retention": 1.0, "correct": 1}], "needs 'total'"),
-        ([{"method": "a", "retention": 1.0, "correct": 3, "total": 2}], "3 of 2"),
-        ([{"method": "a", "retention": 1.0, "correct": 0, "total": 0}], "0 of 0"),
-    ],
-)
-def test_impossible_results_are_refused(rows, message):
-    with pytest.raises(ValueError, match=message):
-        accuracy_curves(rows)
 
 
 @pytest.mark.parametrize("dark", [False, True])

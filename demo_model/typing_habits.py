@@ -33,7 +33,7 @@ _WORD = re.compile(rf"[A-Za-z]{{{SHORTEST_MISSPELT},}}")
 
 
 @dataclass(frozen=True)
-class Manners:
+class Habits:
     """Shares of questions that are changed in each way; the changes are drawn independently.
 
     Attributes:
@@ -51,22 +51,22 @@ class Manners:
     typo: float = 0.0
 
 
-PLAIN = Manners()
-TYPOS = Manners(typo=1.0)
-TRAINING = Manners(polite=0.12, lower=0.08, bare=0.08, typo=0.1)
+PLAIN = Habits()
+TYPOS = Habits(typo=1.0)
+TRAINING = Habits(polite=0.12, lower=0.08, bare=0.08, typo=0.1)
 
 
-def with_manners(rng: random.Random, question: str, manners: Manners) -> str:
+def as_typed(rng: random.Random, question: str, habits: Habits) -> str:
     """The question as somebody might type it."""
-    if rng.random() < manners.british:
+    if rng.random() < habits.british:
         question = question.replace("olor", "olour")
-    if rng.random() < manners.typo:
+    if rng.random() < habits.typo:
         question = misspell(rng, question)
-    if rng.random() < manners.polite:
+    if rng.random() < habits.polite:
         question = polite(rng, question)
-    if rng.random() < manners.lower:
+    if rng.random() < habits.lower:
         question = question.lower()
-    if rng.random() < manners.bare:
+    if rng.random() < habits.bare:
         question = question.rstrip("?.!")
     return question
 
