@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -18,12 +20,13 @@ from sttm_core.methods import METHODS, RandomTokens, make_method
 from sttm_core.settings import RunSettings
 from sttm_core.video import VideoClip, write_mp4
 from tests.viz.hand_plan import noise_frames
+from viz import inspect
 from viz.__main__ import main
 from viz.canvas import DROPPED_DIM, HATCH
 from viz.charts import retention_per_frame
 from viz.figures import merge_figure
 from viz.labels import plan_settings
-from viz.overlay import ChainOverlay, GhostOverlay, HeatOverlay, QuadtreeOverlay, render_strip, render_video
+from viz.overlay import ChainOverlay, GhostOverlay, HeatOverlay, Mixed, QuadtreeOverlay, render_strip, render_video
 from viz.palette import CHAINS, LEVELS, rgb
 from viz.plan_files import plan_dict
 
@@ -202,3 +205,17 @@ def test_a_method_that_has_to_run_is_drawn_from_its_run(
 def test_a_method_that_reads_the_question_asks_for_one(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     assert main(["render", "none.mp4", "--out", str(tmp_path / "a.png"), "--method", "fastv"]) == 2
     assert capsys.readouterr().err == "FastV keeps what the question asks for; give --question.\n"
+
+
+def test_a_notebook_shows_what_any_method_left(plan: Plan, tokens: torch.Tensor) -> None:
+    pictures = noise_frames(64, 96, 5)
+    page = inspect(tokens, pictures, plan=plan).page
+    if plan.method.name == "sttm":
+        begins = {"tauSpatial": plan.tau_spatial, "tauTemporal": plan.tau_temporal, "rules": plan.rules}
+        assert page == inspect(tokens, pictures, settings=begins).page
+        return
+    shown = np.asarray(Image.open(io.BytesIO(base64.b64decode(page.split("base64,")[1].split('"')[0]))))
+    wanted = render_strip(pictures, plan, Mixed([GhostOverlay(), QuadtreeOverlay()]), 4)
+    assert np.array_equal(shown, wanted) and f"{plan.method.title}: {plan.retention:.1%} kept" in page
+    with pytest.raises(ValueError, match="the plan is for"):
+        inspect(tokens[1:], pictures[1:], plan=plan)
