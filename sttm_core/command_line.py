@@ -127,6 +127,10 @@ class Loading:
     frame_tokens: Annotated[
         int | None, _loading(help="Qwen-VL: at most so many tokens for one step in time.", show_default="768")
     ] = None
+    reuse_frames: Annotated[
+        Literal["exact", "off"],
+        _loading(help="Encode frames that equal the one before once, which changes no feature, or encode all."),
+    ] = "exact"
 
 
 def grouped(command: Callable) -> Callable:

@@ -26,6 +26,7 @@ class Comparison:
     """Both answers to one question; ``baseline`` is None where it was not asked for.
 
     ``settings`` are those that were used: merge layer and position rule as the model's where they were left open.
+    ``steps_reused`` of the video's steps in time were not encoded, for neither answer: see `EncodedVideo.reused`.
     """
 
     video: str
@@ -37,6 +38,7 @@ class Comparison:
     baseline: Answer | None
     merged: Answer
     runs: int = 1
+    steps_reused: int = 0
 
     @property
     def speedup(self) -> float | None:
@@ -68,6 +70,7 @@ class Comparison:
             "retention": plan.retention,
             "tokens": {"all": plan.num_patches, "kept": plan.num_tokens},
             "patches_dropped": plan.num_dropped,
+            "steps": {"all": plan.grid[0], "reused": self.steps_reused},
             **plan.details,
             "budget_missed": self.budget_missed,
             "idle_note": self.idle_note,
@@ -160,7 +163,8 @@ def compare(
     timings = list(zip(*measure(llm, clip, methods, question, used, runs), strict=True))
     answers = [replace(answer, timings=Timings.median(of)) for answer, of in zip(answers, timings, strict=True)]
     whole = answers[0] if baseline else None
-    return Comparison(clip.name, clip.num_frames, llm.name, question, used, prefix.plan, whole, answers[-1], runs)
+    known, reused = (clip.name, clip.num_frames, llm.name), int(encoded.reused.sum())
+    return Comparison(*known, question, used, prefix.plan, whole, answers[-1], runs, reused)
 
 
 def settings_used(llm: VideoLLM, settings: RunSettings) -> RunSettings:

@@ -29,6 +29,7 @@ from .settings import RunSettings
 from .stages import Answer, EncodedVideo, Prefix
 from .timing import Stopwatch, Timings, peak_memory, synchronizer
 from .video import VideoClip
+from .vision import REUSE, repeated_steps
 
 DEFAULT_NEW_TOKENS = 128
 
@@ -40,10 +41,19 @@ class VideoLLM:
     """
 
     def __init__(
-        self, model: torch.nn.Module, processor, family: Family, name: str, frame_tokens: int | None = None
+        self,
+        model: torch.nn.Module,
+        processor,
+        family: Family,
+        name: str,
+        frame_tokens: int | None = None,
+        reuse_frames: str = "exact",
     ) -> None:
         self.model, self.processor, self.family, self.name = model, processor, family, name
         self.frame_tokens = family.check_frame_tokens(frame_tokens)
+        if reuse_frames not in REUSE:
+            raise ValueError(f"reuse_frames must be one of {', '.join(REUSE)}, got {reuse_frames!r}.")
+        self.reuse_frames = reuse_frames
         family.prepare(model)
         self.decoder = family.decoder(model)
         self.device = device_of_inputs(model, self.decoder.embed_tokens)
@@ -51,19 +61,23 @@ class VideoLLM:
         self._running = threading.RLock()
 
     @classmethod
-    def load(cls, path_or_id: str, *, frame_tokens: int | None = None, **options) -> VideoLLM:
+    def load(
+        cls, path_or_id: str, *, frame_tokens: int | None = None, reuse_frames: str = "exact", **options
+    ) -> VideoLLM:
         """Load a Hugging Face checkpoint by folder or hub id; see `loading.load_model` for the options.
 
         Args:
             frame_tokens: at most so many tokens for one step in time, where the family follows the video's size
                 (Qwen-VL; 768 unless given, as in qwen-vl-utils). Other families have a fixed number.
+            reuse_frames: ``"exact"`` encodes a step in time whose pixels are those of the step before only once, which
+                changes no feature; ``"off"`` encodes all. Baseline and merged runs share what is encoded.
 
         Raises:
             ModelError: in one sentence, if it is missing, broken, or of an unsupported architecture.
-            ValueError: for ``frame_tokens`` below 1.
+            ValueError: for ``frame_tokens`` below 1 or an unknown ``reuse_frames``.
         """
         model, processor, family = load_model(path_or_id, **options)
-        return cls(model, processor, family, str(path_or_id).rstrip("/").split("/")[-1], frame_tokens)
+        return cls(model, processor, family, str(path_or_id).rstrip("/").split("/")[-1], frame_tokens, reuse_frames)
 
     @property
     def num_layers(self) -> int:
@@ -186,9 +200,10 @@ class VideoLLM:
             inputs = self.family.inputs(processor, text, frames, clip.times, limit)
             layout = self.family.layout(self.model, inputs)
             inputs, frames = self._on_device(inputs), None
+            reused = self._repeated(inputs, layout.shape[0])
             preprocess_s = watch.lap()
-            fast = self.family.fast_vision(self.model)
-            with fast, sized, stop_before_layer(self.decoder, layer, self.synchronize) as arrival:
+            fast, once = self.family.fast_vision(self.model), self.family.reusing(self.model, reused)
+            with fast, once, sized, stop_before_layer(self.decoder, layer, self.synchronize) as arrival:
                 self.model(**inputs, **{cache_argument(type(self.model)): cache}, use_cache=True, logits_to_keep=1)
             watch.lap()
             following = self.family.next_position(self.model, inputs, arrival.position_ids)
@@ -201,6 +216,7 @@ class VideoLLM:
             early=KVCache.of(cache),
             merge_layer=layer,
             num_layers=self.num_layers,
+            reused=reused,
             preprocess_s=preprocess_s,
             vision_s=arrival.decoder_started - started,
             early_s=watch.last - arrival.decoder_started,
@@ -514,6 +530,12 @@ class VideoLLM:
         """Decoded text, without a character that is still incomplete while streaming."""
         text = self.processor.tokenizer.decode(ids, skip_special_tokens=True)
         return text.strip() if finished else text.lstrip().rstrip("\N{REPLACEMENT CHARACTER}")
+
+    def _repeated(self, inputs: dict[str, torch.Tensor], steps: int) -> torch.Tensor:
+        """``[T]`` bool: steps of a video that need not be encoded, since the one before is the same."""
+        if self.reuse_frames == "off" or self.family.features_by is None:
+            return torch.zeros(steps, dtype=torch.bool)
+        return repeated_steps(inputs, steps)
 
     def _on_device(self, inputs: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         return {

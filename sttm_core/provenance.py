@@ -54,6 +54,7 @@ def environment(llm: VideoLLM) -> dict:
         "attention": llm.decoder.config._attn_implementation,
         "rope": getattr(config, "rope_parameters", None) or getattr(config, "rope_scaling", None),
         "frame_tokens": llm.frame_tokens,
+        "reuse_frames": llm.reuse_frames,
         "device": _device_name(llm.device),
         "threads": torch.get_num_threads(),
         "system": f"{platform.system()} {platform.machine()}",

@@ -35,6 +35,7 @@ class EncodedVideo:
         early: KV cache of the layers before ``merge_layer``; ``num_layers``: of the whole decoder.
         vision_s, early_s: seconds in vision encoder (with preprocessing and projector) and in the early layers.
         whole: ``(T, H, W)`` tokens that all pixels give, where fewer were encoded: shares are of these.
+        reused: ``[T]`` bool on the CPU, steps whose pixels are those of the step before, and which took its features.
         preprocess_s: the part of ``vision_s`` before the encoder: upload, resizing, normalising, tokenising.
     """
 
@@ -48,6 +49,7 @@ class EncodedVideo:
     num_layers: int
     vision_s: float
     early_s: float
+    reused: torch.Tensor
     preprocess_s: float = 0.0
     whole: tuple[int, int, int] | None = None
     made: dict[tuple, Tables | None] = field(default_factory=dict, repr=False)  # by `Method.tables_key`

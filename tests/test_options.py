@@ -19,12 +19,13 @@ from sttm_core.engine import VideoLLM
 from sttm_core.loading import LoadingOptions
 from sttm_core.methods.sttm.plan import RULES
 from sttm_core.models.llava_video import NEWLINES
+from sttm_core.vision import REUSE
 
 APPS = {"app": app.cli, "ask": sttm_core.__main__.app, "render": viz.__main__.app}
 GIVEN = {
     "model": "some/model", "device": "cpu", "dtype": "float16", "device_map": "auto", "max_memory": "0=70GiB",
     "attention": "eager", "load_in_4bit": True, "load_in_8bit": True, "rope_factor": 2.0, "newline": "frame",
-    "frame_tokens": 300,
+    "frame_tokens": 300, "reuse_frames": "off",
 }  # fmt: skip
 
 
@@ -58,6 +59,7 @@ def test_choices_are_those_of_the_library() -> None:
 
     assert choices(Loading, "newline") == NEWLINES
     assert choices(Merging, "rules") == RULES
+    assert get_args(get_type_hints(Loading)["reuse_frames"]) == REUSE
 
 
 def test_all_options_reach_the_model(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -65,7 +67,7 @@ def test_all_options_reach_the_model(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(VideoLLM, "load", lambda path, **options: seen.update(model=path, **options))
     load_model(Loading(**GIVEN))
     assert seen == GIVEN | {"max_memory": {0: "70GiB"}}
-    known = {field.name for field in fields(LoadingOptions)} | {"frame_tokens"}
+    known = {field.name for field in fields(LoadingOptions)} | {"frame_tokens", "reuse_frames"}
     assert set(seen) - {"model"} == known - {"offload_folder"}
 
 

@@ -16,7 +16,7 @@ from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor,
 from transformers.video_utils import VideoMetadata
 
 from ..decoder import RotaryEmbeddings
-from ..vision import align_feed_forward, contiguous_layers, fused_layers
+from ..vision import align_feed_forward, contiguous_layers, encoded_once, fused_layers
 from .plain_text import PLACE, PromptParts, plain_text, split_prompt
 
 MERGE_LAYER = 2  # of the 7B models in the paper (section 4.1)
@@ -65,6 +65,8 @@ class Family:
         position_axes: 1 for plain RoPE, 3 for M-RoPE.
         frame_tokens: limit of tokens for one step in time where it depends on the video's size, else None.
         square: whether all frames become one square grid of tokens.
+        features_by: the method of ``model.model`` that encodes a video, if nothing in it looks from one step in time at
+            another, so that steps of equal pixels have equal features; else None.
     """
 
     model_type: str = ""
@@ -74,6 +76,7 @@ class Family:
     position_axes: int = 1
     frame_tokens: int | None = None
     square: bool = True
+    features_by: str | None = None
 
     def matches(self, config: dict) -> bool:
         """Whether a checkpoint's config.json is of this family."""
@@ -114,6 +117,16 @@ class Family:
         vision = self.vision(model)
         with contiguous_layers(vision), fused_layers(vision):
             yield
+
+    def reusing(self, model: nn.Module, repeated: torch.Tensor) -> AbstractContextManager[None]:
+        """A `with` inside which steps ``repeated [T]`` get the features of the step before instead of being encoded."""
+        if self.features_by is None:
+            return nullcontext()
+        return encoded_once(model.model, self.features_by, repeated, self.closing_tokens(model))
+
+    def closing_tokens(self, model: nn.Module) -> int:
+        """Tokens that the encoder puts behind the last step."""
+        return 0
 
     def any_size(self, model: nn.Module) -> AbstractContextManager[None]:
         """A `with` inside which the vision encoder takes frames of another size than its own."""

@@ -15,6 +15,7 @@ from .base import Family, VideoLayout, places_of, resized_by
 class InternVL(Family):
     model_type = "internvl"
     title = "InternVL3"
+    features_by = "get_image_features"
     hub_ids = ("OpenGVLab/InternVL3-2B-hf", "OpenGVLab/InternVL3-8B-hf")
 
     def smaller(

@@ -27,6 +27,11 @@ class LlavaOnevision(Family):
         "llava-hf/llava-onevision-qwen2-72b-ov-hf",
     )
 
+    features_by = "get_video_features"
+
+    def closing_tokens(self, model: nn.Module) -> int:
+        return NEWLINES
+
     def inputs(
         self, processor, text: str, frames: torch.Tensor, times: np.ndarray, frame_tokens: int | None = None
     ) -> dict[str, torch.Tensor]:

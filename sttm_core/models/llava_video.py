@@ -132,6 +132,11 @@ class LlavaVideo(Family):
         "lmms-lab/LLaVA-Video-72B-Qwen2",
     )
 
+    features_by = "video_tokens"
+
+    def closing_tokens(self, model: nn.Module) -> int:
+        return int(model.config.newline == "one_token")
+
     def matches(self, config: dict) -> bool:
         """The originals say "llava" or "qwen2", as other models do: their class name tells."""
         return "LlavaQwenForCausalLM" in (config.get("architectures") or [])

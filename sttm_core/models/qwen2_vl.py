@@ -26,6 +26,7 @@ class Qwen2VL(Family):
     position_rule = "survived"
     position_axes = 3
     square = False
+    features_by = "get_video_features"
     frame_tokens = 768  # VIDEO_MAX_PIXELS of qwen-vl-utils: 768 * 28 * 28 pixels a frame
 
     def vision(self, model: nn.Module) -> nn.Module:

@@ -20,6 +20,7 @@ OUTRO = "\n\n"  # that the processor puts behind a video: it is tokenised togeth
 class SmolVLM(Family):
     model_type = "smolvlm"
     title = "SmolVLM2"
+    features_by = "get_image_features"
     hub_ids = ("HuggingFaceTB/SmolVLM2-500M-Video-Instruct", "HuggingFaceTB/SmolVLM2-2.2B-Instruct")
 
     def vision(self, model: nn.Module) -> nn.Module:
