@@ -36,6 +36,7 @@ class Controls:
     tau_t: gr.Slider
     budget: gr.Slider
     prefer: gr.Radio
+    found: gr.HTML
     preset: gr.Dropdown
     rules: gr.Radio
     position_rule: gr.Radio
@@ -140,7 +141,8 @@ def _merge_controls(studio: Studio, sliders: tuple[dict, dict]) -> tuple:
     )  # fmt: skip
     tau_s = gr.Slider(**sliders[0], label="Spatial threshold τ_S", elem_id="tau-s", buttons=[])
     tau_t = gr.Slider(**sliders[1], label="Temporal threshold τ_T", elem_id="tau-t", buttons=[])
-    return mode, tau_s, tau_t, budget, prefer
+    found = gr.HTML(visible=False, elem_id="found")
+    return mode, tau_s, tau_t, budget, prefer, found
 
 
 def _finer_controls(studio: Studio) -> tuple:

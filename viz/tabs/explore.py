@@ -9,10 +9,10 @@ from typing import Any
 
 import gradio as gr
 
-from sttm_core.methods.sttm.budget import thresholds_for_retention
 from sttm_core.presets import presets_for
 from sttm_core.settings import RunSettings
 
+from ..budget_words import budget_words
 from ..files import Files
 from ..inspector import InspectorData
 from ..inspector.component import SLIDERS_JS, as_update, component
@@ -43,11 +43,16 @@ LINKED_JS = f"""() => {{
   const say = () => ({VIEW} ? {VIEW}.message("Opening the linked view…") : requestAnimationFrame(say));
   if (asked) say();
 }}"""  # the page comes with the first sample: it must not be taken for the linked one
-FOUND_JS = f"""(mode, found, ...taus) => {{
-  if (mode !== "{BUDGET}" || !found?.tauSpatial) return taus;
-  {VIEW}?.set(found);
-  return [found.tauSpatial, found.tauTemporal];
+FOUND_JS = f"""(mode, found, ...shown) => {{
+  if (mode !== "{BUDGET}" || !found?.words) return shown;
+  const {{words, ...thresholds}} = found;
+  {VIEW}?.set(thresholds);
+  return [found.tauSpatial, found.tauTemporal, words];
 }}"""  # who went back to thresholds while they were being found keeps their own
+SEEN = (
+    "One frame as the language model reads it: each bright box is one token; darkened boxes were merged into a token "
+    "of an earlier frame."
+)
 INSTANT = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
 BROWSER_ONLY = {"fn": None, **INSTANT}
 
@@ -69,7 +74,8 @@ class Explore:
 
 @dataclass(frozen=True)
 class Showing:
-    """A video as the page shows it: the session's reference, the inspector's value and sliders, words about it."""
+    """A video as the page shows it: the session's reference, the inspector's value and sliders, words about it
+    and about what its budget led to."""
 
     ref: VideoRef
     payload: dict[str, Any]
@@ -77,6 +83,7 @@ class Showing:
     ranges: dict[str, dict[str, float]]
     questions: list[list[str]]
     about: str
+    budget: str = ""
 
     @property
     def sliders(self) -> tuple[dict, dict]:
@@ -171,22 +178,23 @@ class Explorer:
         self.warn(ref, settings)
         return ref
 
-    def budget(self, ref: VideoRef, *values) -> dict[str, float] | None:
-        """Thresholds for the budget, as the inspector takes them; None by thresholds."""
+    def budget(self, ref: VideoRef, *values) -> dict[str, float | str] | None:
+        """Thresholds for the budget, as the inspector takes them, and words about them; None by thresholds."""
         settings = settings_from(*values)
         if settings.retention is None:
             return None
-        tables = self.studio.tables(ref, settings)
-        how = {"prefer": settings.method.prefer, "rules": settings.method.rules}
-        found = thresholds_for_retention(tables, settings.retention, **how)
-        if found.retention > settings.retention:
-            gr.Warning(f"This video can't go below {found.retention:.1%}; that is what you see.", title="Budget")
-        return {"tauSpatial": found.tau_spatial, "tauTemporal": found.tau_temporal}
+        plan = self.studio.plan(ref, settings)
+        if plan.retention > settings.retention:
+            gr.Warning(f"This video can't go below {plan.retention:.1%}; that is what you see.", title="Budget")
+        words = budget_words(plan, settings.retention)
+        return {"tauSpatial": plan.tau_spatial, "tauTemporal": plan.tau_temporal, "words": words}
 
     def showing(self, ref: VideoRef, settings: RunSettings, frame: int | None = None) -> Showing:
         """The video with these settings, encoded or precomputed; at a frame, or else where its needle is seen."""
+        words = ""
         if settings.retention is not None:
-            settings = with_thresholds(settings, self.studio.plan(ref, settings))
+            plan = self.studio.plan(ref, settings)
+            words, settings = budget_words(plan, settings.retention), with_thresholds(settings, plan)
         data = self.studio.inspector_data(ref, settings)
         chosen = {
             "tauSpatial": settings.method.tau_spatial, "tauTemporal": settings.method.tau_temporal,
@@ -197,7 +205,7 @@ class Explorer:
         pictures = f"{ROUTE}/{ref.sample_id}" if self.studio.shipped(ref, settings) else None
         return Showing(
             ref, data.payload(pictures), chosen, dict(data.ranges),
-            [[q.text] for q in questions], self._about(ref, data),
+            [[q.text] for q in questions], self._about(ref, data), words,
         )  # fmt: skip
 
     def _about(self, ref: VideoRef, data: InspectorData) -> str:
@@ -229,6 +237,7 @@ def updates(showing: Showing, interactive: bool | None = None, keep: bool = Fals
         sliders = [{name: value for name, value in slider.items() if name != "value"} for slider in sliders]
         settings = {"frame": settings["frame"], "keep": True}
     active = {} if interactive is None else {"interactive": interactive}
+    seen = {} if interactive is None else {"visible": not interactive}
     s, t = sliders
     return (
         gr.HTML(value=showing.payload, settings=as_update(settings), message=""),
@@ -238,11 +247,13 @@ def updates(showing: Showing, interactive: bool | None = None, keep: bool = Fals
         gr.Video(value=None),
         gr.Slider(**s, **active),
         gr.Slider(**t, **active),
+        gr.HTML(value=showing.budget, **seen),
     )
 
 
 def build_explore(showing: Showing) -> Explore:
     """The middle of the page, alive with its first video."""
+    gr.HTML(SEEN, elem_id="seen", padding=False)
     view = component(
         showing.payload, inspector_id=INSPECTOR_ID, message="", elem_id="inspector", settings=showing.settings
     )
@@ -256,7 +267,7 @@ def wire_explore(
     """Connect panel and inspector."""
     explorer, c, e = Explorer(studio), controls, explore
     taus = [c.tau_s, c.tau_t]
-    shown = [e.opened, e.view, suggestions, c.about, c.original, c.player, *taus]
+    shown = [e.opened, e.view, suggestions, c.about, c.original, c.player, *taus, c.found]
     both = [*shown, c.frames, c.sample]
     linked = [
         *shown, c.sample, c.frames, c.mode, c.budget, c.prefer, c.rules, c.position_rule, c.merge_layer, question
@@ -283,20 +294,20 @@ def wire_explore(
     c.rules.input(inputs=c.rules, js=_set_js("rules"), **BROWSER_ONLY)
     e.view.change(outputs=taus, js=SLIDERS_JS.format(id=INSPECTOR_ID), **BROWSER_ONLY)
     c.original.expand(plain_errors(of_video(OriginalVideo(files).show)), e.visit, c.player, **OPENING)
-    c.mode.input(_mode_controls, c.mode, [c.budget, c.prefer, *taus], **INSTANT)
+    c.mode.input(_mode_controls, c.mode, [c.budget, c.prefer, c.found, *taus], **INSTANT)
     found = gr.JSON(visible="hidden")
     finding = gr.on(
         [c.budget.release, c.mode.input, c.prefer.input, c.rules.input],
         plain_errors(of_video(explorer.budget, late={})),
         [e.visit, *c.settings], found, show_progress="hidden", trigger_mode="always_last", **OPENING,
     )  # fmt: skip
-    finding.success(inputs=[c.mode, found, *taus], outputs=taus, js=FOUND_JS, **BROWSER_ONLY)
+    finding.success(inputs=[c.mode, found, *taus, c.found], outputs=[*taus, c.found], js=FOUND_JS, **BROWSER_ONLY)
 
 
 def _mode_controls(mode: str) -> tuple:
     by_budget = mode == BUDGET
     taus = [gr.Slider(interactive=not by_budget) for _ in range(2)]
-    return gr.Slider(visible=by_budget), gr.Radio(visible=by_budget), *taus
+    return gr.Slider(visible=by_budget), gr.Radio(visible=by_budget), gr.HTML(visible=by_budget), *taus
 
 
 def _set_js(name: str) -> str:

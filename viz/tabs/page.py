@@ -47,6 +47,8 @@ def build_app(studio: Studio, files: Files | None = None) -> gr.Blocks:
             gr.HTML(_header(studio), elem_id="title", padding=False)
             downloads = build_downloads()
             sheet = gr.Button("Settings", size="sm", elem_id="sheet-toggle")
+        if studio.defaults.about:
+            gr.HTML(escape(studio.defaults.about), elem_id="about-model", padding=False)
         downloads.link.render()
         dark = gr.Checkbox(visible=False, value=False)
         with gr.Row(elem_id="page"):
@@ -104,6 +106,4 @@ def theme() -> gr.themes.Base:
 
 
 def _header(studio: Studio) -> str:
-    about = studio.defaults.about
-    note = f'<span class="about" title="{escape(about)}">{escape(about)}</span>' if about else ""
-    return f'<h1>STTM Studio</h1><span class="chip" title="the loaded model">{escape(studio.model_chip)}</span>{note}'
+    return f'<h1>STTM Studio</h1><span class="chip" title="the loaded model">{escape(studio.model_chip)}</span>'

@@ -143,8 +143,38 @@ def test_everything_that_counts_is_in_view_on_a_laptop(visit):
     for what in (page.locator(".stage"), page.locator("#question"), card(page, "merged").locator("h3")):
         box = what.bounding_box()
         assert box["y"] >= 0 and box["y"] + box["height"] <= 900
-    header, buttons = page.locator("#title .about").bounding_box(), page.locator("#export-html").bounding_box()
+    header, buttons = page.locator("#title .chip").bounding_box(), page.locator("#export-html").bounding_box()
     assert header["x"] + header["width"] <= buttons["x"]
+
+
+@pytest.mark.parametrize("width", [1440, 390])
+def test_the_first_screen_says_what_is_seen_and_cuts_no_sentence(visit, studio, width):
+    page = visit(width=width)
+    expect(page.locator("#about-model")).to_have_text(studio.defaults.about)
+    expect(page.locator("#seen")).to_contain_text("each bright box is one token")
+    for line in ("#about-model", "#seen"):
+        cut = "e => e.scrollWidth > e.clientWidth || e.scrollHeight > e.clientHeight + 1"
+        whole = not page.locator(line).evaluate(cut)
+        box = page.locator(line).bounding_box()
+        assert whole and box["x"] >= 0 and box["x"] + box["width"] <= width and box["y"] + box["height"] <= 900
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    expect(page.locator("[data-field=perFrame]")).to_contain_text("(median; ")
+
+
+def test_a_budget_says_what_it_found(visit):
+    page = visit("frames=4&sample=code-short&budget=30")
+    shows(page, frames=4)
+    found = page.locator("#found")
+    expect(found).to_contain_text("Found τ_S ")
+    first = found.inner_text()
+    number(page, "budget").fill("15")
+    number(page, "budget").press("Tab")
+    expect(found).not_to_have_text(first)
+    now = stats(page)
+    expect(found).to_contain_text(f"τ_S {now['tauSpatial']:.5f}"[:9])
+    expect(found).to_contain_text(f"{now['retention']:.1%} kept")
+    page.locator("#mode label", has_text="thresholds").click()
+    expect(found).to_be_hidden()
 
 
 def test_words_are_explained(visit):

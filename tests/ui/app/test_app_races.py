@@ -38,10 +38,8 @@ def test_what_is_done_before_the_server_has_read_the_address_stays(visit):
 @pytest.fixture
 def slow_budget(monkeypatch):
     """Finding thresholds takes half a second."""
-    find = explore.thresholds_for_retention
-    monkeypatch.setattr(
-        explore, "thresholds_for_retention", lambda *args, **options: time.sleep(0.5) or find(*args, **options)
-    )
+    find = explore.budget_words
+    monkeypatch.setattr(explore, "budget_words", lambda *args: time.sleep(0.5) or find(*args))
 
 
 def test_the_last_of_two_budgets_counts(visit, slow_budget):

@@ -46,7 +46,7 @@ export class Numbers {
     const whole = (n) => n.toLocaleString("en-US");
     this._write("retention", percent(planner.retention));
     this._write("tokens", `${whole(planner.tokens)} / ${whole(planner.total)}`);
-    this._write("perFrame", String(planner.median), `(${planner.min}\u2013${planner.max})`);
+    this._write("perFrame", String(planner.median), `(median; ${planner.min} to ${planner.max})`);
     this._write("chains", whole(planner.chains), `longest ${planner.longest} ${planner.longest === 1 ? "frame" : "frames"}`);
     const prefill = prefillStats(curve, planner);
     this.fields.get("prefill").value.parentElement.hidden = !prefill;
