@@ -39,7 +39,7 @@ class Key:
 
 
 @dataclass(frozen=True)
-class Shipped:
+class PrecomputedSample:
     """One sample as it was saved: its key, facts that need no decoding, and the inspector's data."""
 
     key: Key
@@ -62,7 +62,7 @@ class Precomputed:
 
     def get(
         self, sample_id: str, video: str, num_frames: int, merge_layer: int | None = None, root_level: int = 1
-    ) -> Shipped | None:
+    ) -> PrecomputedSample | None:
         """The sample, if it was saved for these bytes, frames and layer (the model's default if None)."""
         layer = self.llm.default_merge_layer if merge_layer is None else merge_layer
         found = self._read(sample_id)
@@ -74,12 +74,13 @@ class Precomputed:
     def fingerprint(self) -> str:
         return fingerprint(self.llm)
 
-    def _read_sample(self, sample_id: str) -> Shipped | None:
+    def _read_sample(self, sample_id: str) -> PrecomputedSample | None:
         folder = self.folder / sample_id
         if not (folder / KEY_FILE).is_file():
             return None
         row = json.loads((folder / KEY_FILE).read_text(encoding="utf-8"))
-        return Shipped(Key(**row["key"]), tuple(row["source_size"]), row["duration_s"], InspectorData.load(folder))
+        size, data = tuple(row["source_size"]), InspectorData.load(folder)
+        return PrecomputedSample(Key(**row["key"]), size, row["duration_s"], data)
 
 
 def fingerprint(llm: VideoLLM) -> str:

@@ -229,7 +229,7 @@ class Studio:
         """The layer before which tokens are merged."""
         return settings_used(self.llm, settings).merge_layer
 
-    def shipped(self, ref: VideoRef, settings: RunSettings) -> InspectorData | None:
+    def precomputed_data(self, ref: VideoRef, settings: RunSettings) -> InspectorData | None:
         """What was precomputed for exactly this video, model and layer; None if nothing was."""
         if not self.precomputed or not ref.sample_id:
             return None
@@ -239,8 +239,8 @@ class Studio:
 
     def tables(self, ref: VideoRef, settings: RunSettings) -> SimilarityTables:
         """Every cosine of the video: precomputed, or from the encoded video."""
-        shipped = self.shipped(ref, settings)
-        return shipped.tables if shipped else self._with_tables(ref, settings).tables
+        ready = self.precomputed_data(ref, settings)
+        return ready.tables if ready else self._with_tables(ref, settings).tables
 
     def _with_tables(self, ref: VideoRef, settings: RunSettings) -> EncodedVideo:
         held = self.hold(ref, settings)
@@ -254,7 +254,7 @@ class Studio:
 
     def inspector_data(self, ref: VideoRef, settings: RunSettings) -> InspectorData:
         """What the browser needs to draw and re-plan: pictures and tables, precomputed where they are."""
-        data = self.shipped(ref, settings)
+        data = self.precomputed_data(ref, settings)
         if data is None:
             encoded = self._with_tables(ref, settings)
             data = InspectorData.of(encoded.clip.frames, encoded.clip.times, encoded.tables)

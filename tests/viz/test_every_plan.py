@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from viz.exports import plan_dict
 
 from sttm_core.advice import SHIPPED_MODEL
 from sttm_core.engine import VideoLLM

@@ -34,10 +34,10 @@ def test_what_ships_is_what_the_model_makes_now(llm, tmp_path):
     name, sample = next(iter(load_samples().items()))
     save(llm, sample, tmp_path)
     found = Precomputed(llm, tmp_path).get(name, file_hash(sample.path), sample.num_frames)
-    shipped = Precomputed(llm).get(name, file_hash(sample.path), sample.num_frames)
-    assert same_tables(found.data, shipped.data), STALE
-    moved = replace(shipped.data.tables, pair_cosines=shipped.data.tables.pair_cosines + 1e-2)
-    assert not same_tables(found.data, replace(shipped.data, tables=moved))
+    ready = Precomputed(llm).get(name, file_hash(sample.path), sample.num_frames)
+    assert same_tables(found.data, ready.data), STALE
+    moved = replace(ready.data.tables, pair_cosines=ready.data.tables.pair_cosines + 1e-2)
+    assert not same_tables(found.data, replace(ready.data, tables=moved))
 
 
 def test_another_model_video_layer_or_number_of_frames_finds_nothing(llm, tmp_path):

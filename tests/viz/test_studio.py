@@ -240,8 +240,8 @@ def test_limits_and_positions_reach_the_model(clip_path, monkeypatch):
 
 
 def test_more_frames_than_allowed_are_refused_of_precomputed_samples_too(clip_path):
-    shipped = SimpleNamespace(key=SimpleNamespace(video="hash"), source_size=(32, 48), duration_s=2.0)
-    studio = make(clip_path, precomputed=SimpleNamespace(get=lambda *given: shipped))
+    ready = SimpleNamespace(key=SimpleNamespace(video="hash"), source_size=(32, 48), duration_s=2.0)
+    studio = make(clip_path, precomputed=SimpleNamespace(get=lambda *given: ready))
     assert studio.open_sample("one", 8).num_frames == 8
     with pytest.raises(ValueError, match="between 1 and 8, got 9"):
         studio.open_sample("one", 9)

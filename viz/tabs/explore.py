@@ -202,7 +202,7 @@ class Explorer:
             "frame": _first_look(data) if frame is None else frame,
         }  # fmt: skip
         questions = self.studio.samples[ref.sample_id].questions if ref.sample_id else ()
-        pictures = f"{ROUTE}/{ref.sample_id}" if self.studio.shipped(ref, settings) else None
+        pictures = f"{ROUTE}/{ref.sample_id}" if self.studio.precomputed_data(ref, settings) else None
         return Showing(
             ref, data.payload(pictures), chosen, dict(data.ranges),
             [[q.text] for q in questions], self._about(ref, data), words,
