@@ -55,7 +55,7 @@ STEPS = (
     Step("merge-op", ("benchmarks.merge_op", "--all"), 8),
     Step("merge-methods", ("benchmarks.merge_op", *LARGE, "--method", "all"), 4),
     Step("ttft-llava", (*TTFT, "--shape", "llava-onevision-7b", "--frames", "64,128"), 4),
-    Step("ttft-llava-compiled", (*TTFT, "--shape", "llava-onevision-7b", "--frames", "128", "--compile-vision"), 5),
+    Step("vision", ("benchmarks.vision", "--shape", f"{QWEN},llava-onevision-7b", "--profile"), 6),
     Step("ttft-qwen", (*TTFT, "--shape", QWEN, "--frames", "64,128"), 8),
     Step("tune", ("benchmarks.merge_op", "--tune"), 10),
 )
