@@ -14,7 +14,17 @@ __all__ = [
     "Quadtree",
     "SimilarityTables",
     "merge_tokens",
+    "merging",
     "retention_surface",
     "similarity_tables",
     "thresholds_for_retention",
 ]
+
+
+def __getattr__(name: str):
+    """`merging` needs transformers, which takes seconds to import: on first use."""
+    if name == "merging":
+        from .generation import merging
+
+        return merging
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -162,18 +162,34 @@ def attention_after_prefix(
 AttentionInterface.register(AFTER_PREFIX, attention_after_prefix)
 
 
-def causal_mask(hidden: torch.Tensor, past: int, attention: str) -> torch.Tensor | None:
+def causal_mask(
+    hidden: torch.Tensor, past: int, attention: str, padding: torch.Tensor | None = None
+) -> torch.Tensor | None:
     """The mask under which N new tokens see ``past`` cached ones and each other causally; None where the kernel knows.
 
     SDPA without a mask assumes a diagonal from the top left, which is wrong after a cached prefix: there the mask
     must be explicit and aligned to the lower right. FlashAttention aligns it that way by itself.
+
+    Args:
+        hidden: ``[B, N, D]``.
+        attention: the model's attention implementation.
+        padding: ``[B]`` places at the left of each row that no token sees (those there see themselves, so that no row
+            of the softmax is empty); None for no padding.
+
+    Returns:
+        ``[1 or B, 1, N, past + N]``; for FlashAttention ``[B, past + N]`` bool, False at padding.
     """
     count = hidden.shape[1]
-    if attention.startswith("flash") or count == 1:
+    length = past + count
+    real = None if padding is None else torch.arange(length, device=hidden.device) >= padding[:, None]  # [B, length]
+    if attention.startswith("flash"):
+        return real
+    if real is None and (count == 1 or (attention == "sdpa" and not past)):
         return None
-    if attention == "sdpa" and not past:
-        return None
-    seen = torch.ones(count, past + count, dtype=torch.bool, device=hidden.device).tril(past)[None, None]
+    ones = torch.ones(count, length, dtype=torch.bool, device=hidden.device)
+    seen = ones.tril(past)[None, None]
+    if real is not None:
+        seen = seen & real[:, None, None] | ones.tril(past).triu(past)
     if attention == "sdpa":
         return seen
     lowest = torch.finfo(hidden.dtype).min

@@ -44,7 +44,7 @@ def family_of(model_type: str) -> Family:
 def family_for(config: dict) -> Family:
     """The family of a checkpoint by its config.json; ValueError as `family_of`."""
     found = [family for family in FAMILIES.values() if family.matches(config)]
-    return found[0] if found else family_of(config["model_type"])
+    return found[-1] if found else family_of(config["model_type"])  # LLaVA-Video is of LLaVA-OneVision's type as well
 
 
 __all__ = ["FAMILIES", "Family", "VideoLayout", "family_for", "family_of"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from copy import copy
 from dataclasses import dataclass
@@ -220,9 +220,40 @@ class Family:
         """Positions that a video of ``grid`` tokens takes at least; text between its frames comes on top."""
         return grid[0] * grid[1] * grid[2] if self.position_axes == 1 else max(grid[1:])
 
-    def layout(self, model: nn.Module, inputs: dict[str, torch.Tensor]) -> VideoLayout:
-        """Where the video tokens of ``inputs`` are. Every family says this itself."""
-        raise TypeError(f"{type(self).__name__} must say where its video tokens are: define layout().")
+    def layout(self, model: nn.Module, inputs: Mapping[str, Any]) -> VideoLayout:
+        """Where the video tokens of a prompt with one video are."""
+        return self.layouts(model, inputs)[0][0]
+
+    def layouts(self, model: nn.Module, inputs: Mapping[str, Any]) -> list[list[VideoLayout]]:
+        """Where the video tokens of a batch are: a list of clips, in their order, for each row.
+
+        Args:
+            inputs: what the model's forward pass is given, ``input_ids [B, S]`` among it.
+
+        Raises:
+            ValueError: if the video tokens make no whole frames.
+        """
+        ids = inputs["input_ids"]  # [B, S]
+        places = [(row == self.patch_token(model)).nonzero().squeeze(1) for row in ids]
+        return [[VideoLayout(clip, ids.shape[1]) for clip in row] for row in self.clips(model, inputs, places)]
+
+    def patch_token(self, model: nn.Module) -> int:
+        """The token id that stands for a patch of a video."""
+        return model.config.video_token_id
+
+    def clips(
+        self, model: nn.Module, inputs: Mapping[str, Any], places: list[torch.Tensor]
+    ) -> list[list[torch.Tensor]]:
+        """The clips of each row as ``[T, H, W]`` places, out of the places of its `patch_token`.
+
+        Every family says this itself. What comes behind the patches of a clip (a newline token) is no patch.
+        """
+        raise TypeError(f"{type(self).__name__} must say where its video tokens are: define clips().")
+
+    def frame_side(self, model: nn.Module, inputs: Mapping[str, Any]) -> int:
+        """Tokens along a side of the square frames in ``inputs``; the model's own where these are encoded already."""
+        given = [inputs.get(name) for name in ("pixel_values_videos", "pixel_values")]
+        return self.side(model, next((pixels.shape[-1] for pixels in given if pixels is not None), None))
 
     def next_position(self, model: nn.Module, inputs: dict[str, torch.Tensor], position_ids: torch.Tensor) -> int:
         """Position of the first text token behind ``inputs``, whose own are ``position_ids [..., S]``."""
@@ -248,10 +279,28 @@ def processed(processor, text: str, frames: torch.Tensor, options: dict) -> dict
     return {name: torch.as_tensor(value) for name, value in made.items() if name != "video_metadata"}
 
 
-def places_of(ids: torch.Tensor, token: int, shape: tuple[int, int, int]) -> VideoLayout:
-    """The layout of a prompt ``ids [1, S]`` in which the first T*H*W tokens with number ``token`` are the patches."""
-    places = (ids[0] == token).nonzero().squeeze(1)
-    return VideoLayout(places[: shape[0] * shape[1] * shape[2]].view(shape), ids.shape[1])
+def runs_of(places: torch.Tensor) -> list[torch.Tensor]:
+    """Ascending ``places [n]`` cut where something stands between them; no runs where there are no places."""
+    cuts = (places.diff() != 1).nonzero().squeeze(1) + 1
+    return list(places.tensor_split(cuts.tolist())) if len(places) else []
+
+
+def square_frames(places: torch.Tensor, side: int) -> torch.Tensor:
+    """``places [n]`` of a clip as ``[T, side, side]``; ValueError if they make no whole frames."""
+    if len(places) % (side * side):
+        raise ValueError(
+            f"{len(places)} video tokens are no whole frames of {side}x{side}; a video is read in one pass, "
+            "without prefill_chunk_size, and with something between it and the next one."
+        )
+    return places.view(-1, side, side)
+
+
+def frames_as_images(places: torch.Tensor, side: int) -> list[torch.Tensor]:
+    """The clip of a row in which each run of ``side * side`` image tokens is a frame; none where a run is not."""
+    runs = runs_of(places)
+    if not runs or any(len(run) != side * side for run in runs):
+        return []  # an image in tiles
+    return [torch.stack(runs).view(-1, side, side)]
 
 
 def repeated(ids: torch.Tensor, token: int, count: int) -> torch.Tensor:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import nn
 from transformers.image_utils import SizeDict
 
-from .base import Family, VideoLayout, places_of, resized_by
+from .base import Family, frames_as_images, resized_by
 
 
 class InternVL(Family):
@@ -29,9 +30,14 @@ class InternVL(Family):
     def side(self, model: nn.Module, pixels: int | None = None) -> int:
         return math.isqrt(model.config.image_seq_length) if pixels is None else pixels // token_pixels(model)
 
-    def layout(self, model: nn.Module, inputs: dict[str, torch.Tensor]) -> VideoLayout:
-        frames, side = inputs["pixel_values"].shape[0], self.side(model, inputs["pixel_values"].shape[-1])
-        return places_of(inputs["input_ids"], model.config.image_token_id, (frames, side, side))
+    def patch_token(self, model: nn.Module) -> int:
+        return model.config.image_token_id
+
+    def clips(
+        self, model: nn.Module, inputs: Mapping[str, Any], places: list[torch.Tensor]
+    ) -> list[list[torch.Tensor]]:
+        """A video is images to this model: all those of a row are one clip."""
+        return [frames_as_images(row, self.frame_side(model, inputs)) for row in places]
 
 
 def token_pixels(model: nn.Module) -> int:

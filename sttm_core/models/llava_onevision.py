@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
@@ -13,7 +13,7 @@ from torch import nn
 from transformers.image_utils import SizeDict
 
 from ..vision import interpolated_positions, pooled_by_matrices
-from .base import Family, VideoLayout, places_of, repeated, resized_by
+from .base import Family, repeated, resized_by, runs_of, square_frames
 
 NEWLINES = 1  # token at the end of a video
 
@@ -64,7 +64,9 @@ class LlavaOnevision(Family):
         vision = model.config.vision_config
         return math.ceil((pixels or vision.image_size) // vision.patch_size / 2)  # 27x27 patches are pooled to 14x14
 
-    def layout(self, model: nn.Module, inputs: dict[str, torch.Tensor]) -> VideoLayout:
-        pixels = inputs["pixel_values_videos"]
-        frames, side = pixels.shape[1], self.side(model, pixels.shape[-1])
-        return places_of(inputs["input_ids"], model.config.video_token_id, (frames, side, side))
+    def clips(
+        self, model: nn.Module, inputs: Mapping[str, Any], places: list[torch.Tensor]
+    ) -> list[list[torch.Tensor]]:
+        """Each run of video tokens is a clip, and ends in a newline."""
+        side = self.frame_side(model, inputs)
+        return [[square_frames(run[:-NEWLINES], side) for run in runs_of(row)] for row in places]

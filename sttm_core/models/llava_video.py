@@ -7,6 +7,7 @@ The checkpoints were trained with a newline token behind every row of a frame ("
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
@@ -28,10 +29,11 @@ from transformers.image_utils import SizeDict
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from ..vision import halve_bilinear, interpolated_positions
-from .base import Family, VideoLayout, repeated, resized_by
+from .base import Family, repeated, resized_by, square_frames
 
 NEWLINES = ("no_token", "one_token", "frame", "grid")
 POOLINGS = ("average", "max", "bilinear")
+ARCHITECTURE = "LlavaQwenForCausalLM"
 VIDEO_TOKEN = "<video>"
 PROMPT = (
     "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n"
@@ -139,7 +141,7 @@ class LlavaVideo(Family):
 
     def matches(self, config: dict) -> bool:
         """The originals say "llava" or "qwen2", as other models do: their class name tells."""
-        return "LlavaQwenForCausalLM" in (config.get("architectures") or [])
+        return ARCHITECTURE in (config.get("architectures") or [])
 
     def config(self, path_or_id: str, newline: str | None = None) -> LlavaOnevisionConfig:
         config = onevision_config(PreTrainedConfig.get_config_dict(path_or_id)[0])
@@ -184,15 +186,21 @@ class LlavaVideo(Family):
     def side(self, model: nn.Module, pixels: int | None = None) -> int:
         return token_side(model.config, pixels)
 
-    def layout(self, model: nn.Module, inputs: dict[str, torch.Tensor]) -> VideoLayout:
-        ids, config = inputs["input_ids"][0], model.config
-        pixels = inputs["pixel_values_videos"]
-        frames, side = pixels.shape[1], token_side(config, pixels.shape[-1])
-        places = (ids == config.video_token_index).nonzero().squeeze(1)
-        runs = newline_runs(config, frames, side)
-        if runs:
-            places = places.view(runs, -1)[:, :-1]  # without the newline that ends each run
-        return VideoLayout(places.reshape(frames, side, side), len(ids))
+    def patch_token(self, model: nn.Module) -> int:
+        return model.config.video_token_index
+
+    def clips(
+        self, model: nn.Module, inputs: Mapping[str, Any], places: list[torch.Tensor]
+    ) -> list[list[torch.Tensor]]:
+        """The video tokens of a row are one clip; a newline ends it, each of its frames, or each of their rows."""
+        side, newline = self.frame_side(model, inputs), model.config.newline
+        return [[square_frames(without_newlines(row, newline, side), side)] if len(row) else [] for row in places]
+
+
+def without_newlines(places: torch.Tensor, newline: str, side: int) -> torch.Tensor:
+    """Those of a clip's places ``[n]`` at which patches are, ``[T*H*W]``."""
+    run = {"no_token": 0, "one_token": len(places), "frame": side * side + 1, "grid": side + 1}[newline]
+    return places.unflatten(0, (-1, run))[:, :-1].flatten() if run and not len(places) % run else places
 
 
 def load_tokenizer(path_or_id: str) -> PreTrainedTokenizerBase:
@@ -218,6 +226,7 @@ def onevision_config(original: dict) -> LlavaOnevisionConfig:
         vision_feature_select_strategy="full",
     )
     config.pooling = pooling
+    config.architectures = [ARCHITECTURE]  # so that `LlavaVideo.matches` it
     return config
 
 

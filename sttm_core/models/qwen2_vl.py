@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from transformers.image_utils import SizeDict
 from transformers.models.qwen2_vl.image_processing_qwen2_vl import smart_resize
 
 from .. import packed_attention
-from .base import Family, VideoLayout, places_of, processed, resized_by
+from .base import Family, processed, resized_by, runs_of
 
 AS_IT_IS = {"shortest_edge": 1, "longest_edge": 2**40}  # sizes that leave every frame of whole tokens as it is
 
@@ -93,10 +94,37 @@ class Qwen2VL(Family):
         height, width = self.resized(num_frames, size, side, pixels)
         return math.ceil(num_frames / video.temporal_patch_size), height // side, width // side
 
-    def layout(self, model: nn.Module, inputs: dict[str, torch.Tensor]) -> VideoLayout:
-        frames, height, width = inputs["video_grid_thw"][0].tolist()
+    def clips(
+        self, model: nn.Module, inputs: Mapping[str, Any], places: list[torch.Tensor]
+    ) -> list[list[torch.Tensor]]:
+        """Clips follow each other in ``video_grid_thw``, row by row, or in what `generate` encoded beforehand."""
+        grids, found = self._grids(model, inputs), []
+        for number, row in enumerate(places):
+            clips = []
+            while len(row):
+                count, shape = next(grids, (len(row), (0, 0, 0)))
+                clip, row = row[:count], row[count:]
+                shape = shape or grid_by_positions(inputs["position_ids"][-2:, number], clip)
+                if math.prod(shape) != len(clip):
+                    raise ValueError(
+                        f"{len(clip)} video tokens of row {number} don't make a whole video; "
+                        "a video is read in one pass, without prefill_chunk_size."
+                    )
+                clips.append(clip.view(shape))
+            found.append(clips)
+        return found
+
+    def _grids(self, model: nn.Module, inputs: Mapping[str, Any]) -> Iterator[tuple[int, tuple[int, int, int] | None]]:
+        """Tokens of each clip of a batch, and its ``T, H, W`` where it is told."""
+        grids, encoded = inputs.get("video_grid_thw"), inputs.get("mm_encoder_outputs") or {}
         joined = model.config.vision_config.spatial_merge_size
-        return places_of(inputs["input_ids"], model.config.video_token_id, (frames, height // joined, width // joined))
+        if grids is not None:
+            for frames, height, width in grids.tolist():
+                shape = frames, height // joined, width // joined
+                yield math.prod(shape), shape
+        elif encoded.get("video") is not None:
+            for features in encoded["video"].pooler_output:  # [n, C] of each clip
+                yield len(features), None
 
     def next_position(self, model: nn.Module, inputs: dict[str, torch.Tensor], position_ids: torch.Tensor) -> int:
         """The model itself numbers one more token of text: behind rows and columns, or behind the last step in time."""
@@ -110,3 +138,23 @@ class Qwen2VL(Family):
 def token_pixels(video_processor) -> int:
     """Pixels along a side of a token: 2x2 patches of 14 or 16 pixels."""
     return video_processor.patch_size * video_processor.merge_size
+
+
+def grid_by_positions(positions: torch.Tensor, places: torch.Tensor) -> tuple[int, int, int]:
+    """``T, H, W`` of a clip from the rows and columns by which M-RoPE numbers its tokens.
+
+    Args:
+        positions: ``[2, S]`` of row and column, which begin anew with each step in time.
+        places: ``[n]`` of the clip's tokens.
+    """
+    step = runs_of(places)[0]  # all steps, or the first one where text stands between them
+    rows, columns = positions[:, step]
+    width = first_again(columns)
+    height = first_again(rows[::width])
+    return len(places) // (height * width), height, width
+
+
+def first_again(numbers: torch.Tensor) -> int:
+    """How many numbers come before the first of them does once more: all, where it does not."""
+    again = (numbers[1:] == numbers[0]).nonzero()
+    return int(again[0]) + 1 if len(again) else len(numbers)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -11,7 +12,7 @@ import torch
 from torch import nn
 from transformers.image_utils import SizeDict
 
-from .base import Family, VideoLayout, metadata, places_of, resized_by
+from .base import Family, frames_as_images, metadata, resized_by
 from .plain_text import PromptParts
 
 OUTRO = "\n\n"  # that the processor puts behind a video: it is tokenised together with the question
@@ -56,9 +57,14 @@ class SmolVLM(Family):
     def side(self, model: nn.Module, pixels: int | None = None) -> int:
         return math.isqrt(model.model.image_seq_len) if pixels is None else pixels // token_pixels(model)
 
-    def layout(self, model: nn.Module, inputs: dict[str, torch.Tensor]) -> VideoLayout:
-        frames, side = inputs["pixel_values"].shape[1], self.side(model, inputs["pixel_values"].shape[-1])
-        return places_of(inputs["input_ids"], model.config.image_token_id, (frames, side, side))
+    def patch_token(self, model: nn.Module) -> int:
+        return model.config.image_token_id
+
+    def clips(
+        self, model: nn.Module, inputs: Mapping[str, Any], places: list[torch.Tensor]
+    ) -> list[list[torch.Tensor]]:
+        """A video is images to this model: all those of a row are one clip."""
+        return [frames_as_images(row, self.frame_side(model, inputs)) for row in places]
 
 
 def token_pixels(model: nn.Module) -> int:

@@ -9,12 +9,11 @@ import pytest
 import torch
 
 from sttm_core.engine import VideoLLM
-from sttm_core.insertion import merging
 from sttm_core.models.base import metadata
 from sttm_core.video import VideoClip
 from tests.core import by_hand
 from tests.core.by_hand import Merging
-from tests.core.tiny import TINY, clip, hook_counts, plain_inputs, tiny
+from tests.core.tiny import TINY, clip, plain_inputs, tiny
 from tests.core.videos import safe_threshold
 
 FAMILIES = sorted(TINY)
@@ -112,27 +111,6 @@ def test_merged_answers_are_those_of_the_sequence_shortened_by_hand(model_type, 
         answer = llm.answer(prefix, question, max_new_tokens=3)
         assert answer.text == llm.processor.tokenizer.decode(expected, skip_special_tokens=True).strip()
         assert answer.prompt_tokens == length
-
-
-@pytest.mark.parametrize("rule", RULES)
-@pytest.mark.parametrize("model_type", FAMILIES)
-def test_plain_generate_inside_merging_says_what_the_engine_says(model_type, rule):
-    llm, video, plan = tiny(model_type), encoded(model_type), some_plan(model_type)
-    prefix = llm.prefill(video, plan, position_rule=rule)
-    inputs = plain_inputs(llm, model_type, shown(model_type, 5, 0), QUESTIONS[0])
-    full, tail = inputs["input_ids"].shape[1], len(llm.question_ids(QUESTIONS[0]))
-    before = hook_counts(llm.model)
-    taus = {"tau_spatial": plan.tau_spatial, "tau_temporal": plan.tau_temporal}
-    with merging(llm.model, llm.family, video.layout, position_rule=rule, **taus) as engaged:
-        out = llm.model.generate(
-            **inputs, do_sample=False, max_new_tokens=4, output_logits=True, return_dict_in_generate=True
-        )
-    assert hook_counts(llm.model) == before
-    assert (out.logits[0][0] - llm.first_token_logits(prefix, QUESTIONS[0])).abs().max() < 1e-4
-    text = llm.processor.tokenizer.decode(out.sequences[0, full:], skip_special_tokens=True)
-    assert text.strip() == llm.answer(prefix, QUESTIONS[0], max_new_tokens=4).text
-    assert engaged.plan.num_tokens == plan.num_tokens
-    assert (engaged.tokens_before, engaged.tokens_after) == (full, prefix.tokens_after + tail)
 
 
 @pytest.mark.parametrize("model_type", FAMILIES)
