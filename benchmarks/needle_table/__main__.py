@@ -84,17 +84,18 @@ def main(
     crew = Crew(Loading(model, device, dtype), workers, folder, deadline, typer.echo)
     file, llm = RowFile(out / "rows.jsonl"), crew.loading.load()
     settings = table_settings(method or list(METHODS), retention or BUDGETS, budget, released)
-    found = None
-    if tuned:
-        found = tune(llm, crew, file, development)
-        settings += [
-            Setting(TUNED, share, RunSettings.of(retention=share, budget=budget, **found["chosen"]))
-            for share in retention or BUDGETS
-        ]
-    finished = crew.fill(file, items, settings)
+    try:
+        found = tune(llm, crew, file, development) if tuned else None
+        if found:
+            runs = [RunSettings.of(retention=share, budget=budget, **found["chosen"]) for share in retention or BUDGETS]
+            settings += [Setting(TUNED, run.retention, run) for run in runs]
+        finished = crew.fill(file, items, settings)
+        summary = summarise(file, items, settings)
+    except ValueError as error:  # of too little time; what was asked is on disk
+        typer.echo(str(error), err=True)
+        raise typer.Exit(1) from error
     about = about_run(llm, workers) | {"seed": seed, "num_frames": num_frames, "budget": budget}
-    report = {"about": about, **summarise(file, items, settings), "tuned": found, "finished": finished}
-    write(report, out)
+    write({"about": about, **summary, "tuned": found, "finished": finished}, out)
 
 
 def clips_of(clips: int, empty: int, num_frames: int, seed: int) -> list[HeldOutClip]:

@@ -209,6 +209,14 @@ def test_bad_options_are_refused(options: list[str], sentence: str) -> None:
     assert result.exit_code == 2 and sentence in " ".join(result.output.split())
 
 
+@pytest.mark.parametrize(("tuned", "sentence"), [("0", "no clip was asked at every"), ("1", "before STTM was tuned")])
+def test_too_little_time_is_a_sentence(tiny_model: str, tmp_path: Path, tuned: str, sentence: str) -> None:
+    options = ["--model", tiny_model, "--clips", "1", "--empty", "0", "--num-frames", str(FRAMES), "--minutes", "0"]
+    options += ["--method", "frames", "--tuned", tuned, "--folder", str(tmp_path), "--out", str(tmp_path / "out")]
+    result = command("benchmarks.needle_table.__main__", *options, "--device", "cpu")
+    assert result.exit_code == 1 and sentence in result.output and "Traceback" not in result.output
+
+
 def test_it_runs_on_a_machine_without_what_only_the_page_needs(tiny_model: str, tmp_path: Path) -> None:
     """OpenCV reads the files there; the figure waits."""
     ITEM.write(tmp_path)
