@@ -60,47 +60,62 @@ def main(
     _check(name, out, folder, draw_only, method, retention)
     if folder:
         folder.mkdir(parents=True, exist_ok=True)
-    if name == HELD_OUT:
-        items = list(held_out_clips(clips, empty, num_frames, seed))
-    else:
-        items = needle_clips(per_task, num_frames, seed)
+    held_out = name == HELD_OUT
+    items = list(held_out_clips(clips, empty, num_frames, seed)) if held_out else needle_clips(per_task, num_frames, seed)
     if draw_only:
         size = sum(item.write(folder).stat().st_size for item in items)
         typer.echo(f"{len(items)} clips, {size / 1e6:.1f} MB")
         return
-    advice = advice_for(model)
-    knobs = {"rules": rules, "prefer": prefer or advice.prefer}
-    settings = [
-        RunSettings.of(one, retention=share, budget=budget, **knobs_for(one, knobs))
-        for one in method or [Sttm.name]
-        for share in retention or []
-    ]
-    settings += [_thresholds(text, rules) for text in tau or []]
-    if not settings and name == NEEDLES:
-        settings = [RunSettings.of(tau_spatial=advice.tau_spatial, tau_temporal=advice.tau_temporal, rules=rules)]
+    settings = _settings(model, name, method, retention, budget, tau, {"rules": rules, "prefer": prefer})
     llm = VideoLLM.load(model, **({"device": device} if device else {}))
     with tempfile.TemporaryDirectory() as temporary:
         files = (folder or Path(temporary)) if name == HELD_OUT or mp4 else None
         rows, wrong = run(llm, settings, items, files, typer.echo)
     typer.echo(table(rows))
-    report = {
-        "benchmark": "needle_qa",
+    about = {
         "set": name,
-        "model": llm.name,
         "per_task": per_task if name == NEEDLES else None,
         "clips": [clips, empty] if name == HELD_OUT else None,
         "num_frames": num_frames,
         "seed": seed,
         "mp4": mp4 or name == HELD_OUT,
+    }
+    report = {"benchmark": "needle_qa", "model": llm.name} | about | _machine(llm) | {"rows": rows, "wrong": wrong}
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+
+
+def _settings(
+    model: str,
+    name: str,
+    methods: list[str] | None,
+    shares: list[float] | None,
+    budget: str,
+    taus: list[str] | None,
+    knobs: dict[str, str | None],
+) -> list[RunSettings]:
+    """Every method at every budget, then pairs of thresholds; of the set needles the model's own pair without any."""
+    advice = advice_for(model)
+    knobs = knobs | {"prefer": knobs["prefer"] or advice.prefer}
+    found = [
+        RunSettings.of(one, retention=share, budget=budget, **knobs_for(one, knobs))
+        for one in methods or [Sttm.name]
+        for share in shares or []
+    ]
+    found += [_thresholds(text, knobs["rules"]) for text in taus or []]
+    if not found and name == NEEDLES:
+        pair = {"tau_spatial": advice.tau_spatial, "tau_temporal": advice.tau_temporal}
+        found = [RunSettings.of(**pair, rules=knobs["rules"])]
+    return found
+
+
+def _machine(llm: VideoLLM) -> dict[str, str]:
+    return {
         "torch": torch.__version__,
         "transformers": transformers.__version__,
         "python": platform.python_version(),
         "device": str(llm.device),
-        "rows": rows,
-        "wrong": wrong,
     }
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
 
 
 def _check(
