@@ -46,3 +46,8 @@ def generated(llm: VideoLLM, inputs: dict[str, torch.Tensor], count: int = 4, **
     """By plain `generate`: greedy unless ``options`` say otherwise, with logits."""
     options = {"do_sample": False, "output_logits": True, "return_dict_in_generate": True} | options
     return llm.model.generate(**inputs, max_new_tokens=count, **options)
+
+
+def cache_name(output) -> str:
+    """What this release of transformers calls the cache."""
+    return "cache" if "cache" in output else "past_key_values"

@@ -6,21 +6,18 @@ import contextvars
 import gc
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from functools import cache, partial
-from typing import ClassVar
 
 import pytest
 import torch
-from transformers import DynamicCache, TextIteratorStreamer, pipeline
+from transformers import TextIteratorStreamer, pipeline
 
 import sttm_core
-from sttm_core import merging
-from sttm_core.generation import Merger
-from sttm_core.method import METHODS, Method, make_method
+from sttm_core import generation_hooks, merging
+from sttm_core.method import METHODS, make_method
 from sttm_core.settings import RunSettings
 from tests.core import by_hand
-from tests.core.batches import ONE_LENGTH, batch, generated, prompt_of
+from tests.core.batches import ONE_LENGTH, batch, cache_name, generated, prompt_of
 from tests.core.tiny import LAYERS, TINY, clip, hook_counts, shuffled, tiny
 
 FAMILIES = sorted(TINY)
@@ -223,20 +220,16 @@ def test_a_conversation_goes_on_behind_the_cache_of_the_first_answer():
     whole["attention_mask"] = torch.ones_like(whole["input_ids"])
     with torch.no_grad(), merging(llm.model, merge_layer=2, **KEEP) as engaged:
         kept = llm.model(**inputs, use_cache=True)
-        past = kept[sttm_cache_name(kept)]
+        past = kept[cache_name(kept)]
         assert kept.logits.shape[1] == engaged.tokens_after[0] == past.get_seq_length(3)
         numbers = torch.arange(more.shape[1])[None] + inputs["input_ids"].shape[1]
-        after = llm.model(input_ids=more, position_ids=numbers, **{sttm_cache_name(kept): past})
+        after = llm.model(input_ids=more, position_ids=numbers, **{cache_name(kept): past})
         at_once = llm.model(**whole)
         assert (after.logits[0, -1] - at_once.logits[0, -1]).abs().max() < 1e-4
         with pytest.raises(ValueError, match="does not end where the new tokens begin"):
-            llm.model(input_ids=more, position_ids=numbers, **{sttm_cache_name(kept): past})
+            llm.model(input_ids=more, position_ids=numbers, **{cache_name(kept): past})
     with merging(llm.model, **KEEP), pytest.raises(ValueError, match="shortened in another `with merging`"):
-        llm.model(input_ids=more, **{sttm_cache_name(kept): past})
-
-
-def sttm_cache_name(output) -> str:
-    return "cache" if "cache" in output else "past_key_values"
+        llm.model(input_ids=more, **{cache_name(kept): past})
 
 
 def test_padding_on_the_right_serves_a_forward_pass_and_is_refused_where_tokens_follow():
@@ -372,113 +365,13 @@ def test_no_hook_is_left_after_an_exception(where):
 def test_nothing_of_a_call_is_held_once_its_cache_is_gone():
     llm, inputs = tiny(MODEL), batch(tiny(MODEL), MODEL, [(first_clip(MODEL), SHORT)])
     with merging(llm.model, **KEEP):
-        (merger,) = sttm_core.generation._engaged.get()
-        assert isinstance(merger, Merger)
+        (merger,) = generation_hooks.engaged.get()
+        assert isinstance(merger, generation_hooks.Merger)
         out = generated(llm, inputs)
         assert len(merger.cached) == 1
         del out
         gc.collect()
         assert len(merger.cached) == 0 and merger.now is None
-
-
-# --- what is refused ----------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Elsewhere(Method):
-    name: ClassVar[str] = "elsewhere"
-    title: ClassVar[str] = "Elsewhere"
-    paper: ClassVar[str] = "none"
-
-
-@dataclass(frozen=True)
-class InLayers(Elsewhere):
-    acts_on: ClassVar[str] = "layers"
-    query_aware: ClassVar[bool] = True
-
-
-@dataclass(frozen=True)
-class OnPixels(Elsewhere):
-    acts_on: ClassVar[str] = "pixels"
-
-
-@dataclass(frozen=True)
-class Curious(Elsewhere):
-    query_aware: ClassVar[bool] = True
-
-
-BAD = [
-    ({"merge_layer": 4}, "between 0 and 3 for this model, got 4"),
-    ({"merge_layer": -1}, "got -1"),
-    ({"position_rule": "nearest"}, "got 'nearest'"),
-    ({"method": "magic"}, "there is no method 'magic'"),
-    ({"method": make_method("tome"), "ratio": 0.5}, "has its knobs already; set 'ratio' there"),
-    ({"ratio": 0.5}, "sttm has no 'ratio'"),
-    ({"retention": 0.0}, "above 0%"),
-    ({"method": InLayers()}, "Elsewhere acts on layers, and merging takes methods that act on video tokens alone"),
-    ({"method": OnPixels()}, "Elsewhere acts on pixels, and"),
-    ({"method": Curious()}, "Elsewhere looks at the question, and"),
-]
-
-
-@pytest.mark.parametrize("given, said", BAD)
-def test_bad_options_are_refused_and_leave_no_hooks(given, said):
-    llm = tiny(MODEL)
-    before = hook_counts(llm.model)
-    with pytest.raises(ValueError, match=said), merging(llm.model, **given):
-        pytest.fail("went in")
-    assert hook_counts(llm.model) == before
-
-
-def test_registered_methods_that_act_elsewhere_are_refused():
-    for name, kind in METHODS.items():
-        if kind.acts_on != "tokens" or kind.query_aware:
-            with pytest.raises(ValueError, match="merging takes methods"), merging(tiny(MODEL).model, name):
-                pytest.fail("went in")
-
-
-def test_what_is_no_supported_model_is_refused(monkeypatch):
-    llm = tiny(MODEL)
-    with pytest.raises(ValueError, match="^merging takes a model of transformers, such as llm.model, got VideoLLM.$"):
-        merging(llm).__enter__()
-    monkeypatch.setattr(llm.decoder.config, "_attn_implementation", "flex_attention")
-    with pytest.raises(ValueError, match="eager, sdpa and flash attention, got 'flex_attention'"):
-        merging(llm.model).__enter__()
-
-
-CALLS = {
-    "StaticLayer": {"cache_implementation": "static"},
-    "assisted decoding does not run merged": {"prompt_lookup_num_tokens": 2},
-    "prefill_chunk_size": {"prefill_chunk_size": 64},
-}
-
-
-@pytest.mark.parametrize("model_type", [MODEL, "qwen2_5_vl"])
-@pytest.mark.parametrize("said", sorted(CALLS))
-def test_calls_that_merging_can_not_serve_are_refused_in_one_sentence(model_type, said):
-    llm, inputs = tiny(model_type), batch(tiny(model_type), model_type, [(first_clip(model_type), "What? What? What?")])
-    before = hook_counts(llm.model)
-    with merging(llm.model, **KEEP), pytest.raises(ValueError, match=said):
-        generated(llm, inputs, **CALLS[said])
-    assert hook_counts(llm.model) == before
-
-
-def test_passes_that_merging_can_not_serve_are_refused_in_one_sentence():
-    llm, inputs = tiny(MODEL), batch(tiny(MODEL), MODEL, [(first_clip(MODEL), SHORT)])
-    embeds = llm.model.get_input_embeddings()(inputs["input_ids"])
-    text, cache = batch(llm, MODEL, [(None, SHORT)]), DynamicCache()
-    with torch.no_grad(), merging(llm.model, **KEEP):
-        with pytest.raises(ValueError, match="pass input_ids, not inputs_embeds"):
-            llm.model(inputs_embeds=embeds)
-        with pytest.raises(ValueError, match="leave labels out"):
-            llm.model(**inputs, labels=inputs["input_ids"])
-        square = torch.ones(1, 1, 8, 8, dtype=torch.bool)
-        with pytest.raises(ValueError, match=r"attention_mask of shape \[1, 344\]"):
-            llm.model(**inputs | {"attention_mask": square})
-        name = sttm_cache_name(llm.model(**text, use_cache=True))
-        llm.model(**text, use_cache=True, **{name: cache})
-        with pytest.raises(ValueError, match="can't add a video or an image behind a cache"):
-            llm.model(**inputs, **{name: cache})
 
 
 # --- pipelines ----------------------------------------------------------------------------------------------------

@@ -9,10 +9,12 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from sttm_core import merging
 from sttm_core.engine import ModelError, VideoLLM
 from sttm_core.host_to_device import frames_on
 from sttm_core.methods import make_method
 from sttm_core.models.llava_video import LlavaVideoForConditionalGeneration, onevision_config
+from sttm_core.settings import RunSettings
 from tests.core import by_hand
 from tests.core.tiny import LAYERS, clip, shuffled, text_config, tokenizer
 from tests.core.videos import safe_threshold
@@ -215,3 +217,18 @@ def test_methods_inside_layers_keep_every_newline(folder, name):
     everything = llm.timed_prefill(whole, make_method(name, retention=1.0), QUESTION)
     plain = llm.first_token_logits(llm.prefill(whole), QUESTION)
     assert (everything.logits - plain).abs().max() < 1e-4
+
+
+@pytest.mark.parametrize("newline", ["no_token", "one_token", "frame", "grid"])
+def test_plain_generate_runs_merged(folder, newline):
+    """The family is found from the config, which is otherwise LLaVA-OneVision's."""
+    llm, shown = load(folder, newline=newline), clip(3)
+    inputs = llm.processor(llm.family.prompt(llm.processor, QUESTION), [torch.from_numpy(shown.frames)])
+    with merging(llm.model, retention=0.3) as engaged:
+        out = llm.model.generate(
+            **inputs, do_sample=False, max_new_tokens=3, output_logits=True, return_dict_in_generate=True
+        )
+    encoded = llm.encode(shown)
+    prefix = llm.prefill(encoded, encoded.plan(RunSettings.of(retention=0.3)))
+    assert (out.logits[0][0] - llm.first_token_logits(prefix, QUESTION)).abs().max() < 1e-4
+    assert engaged.kept == [prefix.video_tokens] and engaged.tokens_before[0] == inputs["input_ids"].shape[1]
