@@ -60,8 +60,8 @@ def main(
     _check(name, out, folder, draw_only, method, retention)
     if folder:
         folder.mkdir(parents=True, exist_ok=True)
-    held_out = name == HELD_OUT
-    items = list(held_out_clips(clips, empty, num_frames, seed)) if held_out else needle_clips(per_task, num_frames, seed)
+    drawn = held_out_clips(clips, empty, num_frames, seed)  # begins to check its numbers when it is asked for clips
+    items = list(drawn) if name == HELD_OUT else needle_clips(per_task, num_frames, seed)
     if draw_only:
         size = sum(item.write(folder).stat().st_size for item in items)
         typer.echo(f"{len(items)} clips, {size / 1e6:.1f} MB")
