@@ -5,8 +5,8 @@ WORKERS ?= 2
 ARGS    ?=
 
 # What depends most on the releases of torch and transformers, and takes a minute or two; tests/core is all that is tried.
-FAMILY_TESTS := $(addprefix tests/core/test_,$(addsuffix .py,families generation generation_refused llava_video insertion engine decoder positions \
-    packed_attention loading vision))
+FAMILY_TESTS := $(addprefix tests/core/test_,$(addsuffix .py,families generation generation_refused llava_video insertion \
+    engine decoder positions packed_attention loading vision))
 
 python := $(VENV)/bin/python
 
