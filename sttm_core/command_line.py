@@ -74,8 +74,11 @@ class Merging:
         _merging("Published settings by benchmark and budget, such as videomme-50; options given beside it win."),
     ] = None
     rules: Annotated[
-        Literal["paper", "as_released"] | None,
-        _merging("The method as published, or as its released code does it.", show_default="the preset's, or paper"),
+        Literal["paper", "as_released", "bottom_up"] | None,
+        _merging(
+            "The method as published, as its released code does it, or STTM from the patches up.",
+            show_default="the preset's, or paper",
+        ),
     ] = None
     merge_layer: Annotated[
         int | None,

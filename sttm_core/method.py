@@ -284,10 +284,10 @@ def check_whole(name: str, value: int | None, lowest: int) -> None:
         raise ValueError(f"{name} must be a whole number of at least {lowest}, got {value!r}.")
 
 
-def check_rules(rules: str) -> None:
+def check_rules(rules: str, known: tuple[str, ...] = RULES) -> None:
     """ValueError unless ``rules`` are known."""
-    if rules not in RULES:
-        raise ValueError(f"rules must be one of {', '.join(RULES)}, got {rules!r}.")
+    if rules not in known:
+        raise ValueError(f"rules must be one of {', '.join(known)}, got {rules!r}.")
 
 
 def check_tokens(tokens: torch.Tensor) -> torch.Tensor:

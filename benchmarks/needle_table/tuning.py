@@ -13,7 +13,7 @@ TUNED_BUDGETS = (0.15, 0.1)
 ROUNDS = 2
 CHOICES: dict[str, tuple] = {  # of each field, the paper's first
     "prefer": ("balanced", "temporal", "spatial"),
-    "rules": ("paper", "as_released"),
+    "rules": ("paper", "as_released", "bottom_up"),
     "weighting": ("nodes", "patches"),
     "root_level": (1, 0, 2),
 }

@@ -11,7 +11,7 @@ from functools import cache
 
 import numpy as np
 
-RULES = ("paper", "as_released")
+RULES = ("paper", "as_released", "bottom_up")
 WEIGHTINGS = ("nodes", "patches")
 
 
@@ -98,11 +98,17 @@ def node_features(frame: np.ndarray, grids: list[list[list[Node]]], weighting: s
 
 
 def lowest_child_cosine(node: Node, features: list[np.ndarray], grids: list[list[list[Node]]], rules: str) -> float:
-    """Smallest cosine of a node with its children; as released, also with node (0, 0) if children are absent."""
+    """Smallest cosine of a node with its children; as released, also with node (0, 0) if children are absent.
+
+    From the bottom up, a node is no more alike than the least of the nodes below it.
+    """
     compared = list(node.children)
     if rules == "as_released" and len(compared) < 4:
         compared.append(grids[node.level - 1][0][0])
-    return min(cosine(features[node.number], features[other.number]) for other in compared)
+    lowest = min(cosine(features[node.number], features[other.number]) for other in compared)
+    if rules == "bottom_up" and node.level > 1:
+        return min(lowest, *(lowest_child_cosine(child, features, grids, rules) for child in node.children))
+    return lowest
 
 
 def child_minima(video: np.ndarray, root_level: int, rules: str, weighting: str) -> np.ndarray:
@@ -227,7 +233,7 @@ def merge(
         kept += [(t, node) for node in chosen]
         vectors += [features[node.number] for node in chosen]
     links = link_frames(kept, vectors, tau_temporal)
-    label = true_labels if rules == "paper" else labels_left_open
+    label = labels_left_open if rules == "as_released" else true_labels
     merged = collect(video, kept, vectors, label(list(links), len(kept)), weighting)
     return NaiveMerge(**merged, kept=kept, links=links)
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from sttm_core.engine import VideoLLM
+from sttm_core.method import RULES
 from sttm_core.methods.sttm.budget import EXPONENTS
 from sttm_core.methods.sttm.method import MAX_TAU
-from sttm_core.methods.sttm.plan import RULES
 
 MOST_RUNS = 20
 LONGEST_SHOWN = 40  # characters of a wrong value

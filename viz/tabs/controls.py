@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import gradio as gr
 
+from sttm_core.method import RULES
 from sttm_core.methods.sttm.budget import EXPONENTS
-from sttm_core.methods.sttm.plan import RULES
 from sttm_core.positions import POSITION_RULES
 from sttm_core.presets import preset as published_preset
 from sttm_core.presets import presets_for

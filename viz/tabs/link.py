@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 
+from sttm_core.method import RULES
 from sttm_core.positions import POSITION_RULES
 from sttm_core.settings import RunSettings
 
@@ -18,7 +19,7 @@ READ = {
     "tt": ("tau_temporal", float),
     "budget": ("retention", lambda percent: float(percent) / 100),
     "prefer": ("prefer", str),
-    "rules": ("rules", str),
+    "rules": ("rules", lambda rules: {name: name for name in RULES}[rules]),  # those that the page can draw
     "positions": ("position_rule", str),
 }  # names in an address: field of `RunSettings`, how to read it
 
@@ -74,7 +75,7 @@ def _settings(query: Mapping[str, str], studio: Studio) -> RunSettings:
     layer = _whole(query, "layer", layers[-1])
     settings = studio.start.but(merge_layer=None if layer is None else max(layers[0], layer))
     for name, (field, read) in READ.items():
-        with suppress(ValueError):  # the others may still make sense
+        with suppress(ValueError, KeyError):  # the others may still make sense
             settings = settings.but(**{field: read(query[name])}) if name in query else settings
     return settings
 

@@ -118,7 +118,7 @@ def retention_surface(
     tables = tables.to("cpu")
     taus_s = [check_threshold("taus_spatial", tau) for tau in taus_spatial]
     taus_t = np.array([check_threshold("taus_temporal", tau) for tau in taus_temporal])
-    counts = _counts_of_row if rules == "paper" else _counts_of_released_row
+    counts = _counts_of_released_row if rules == "as_released" else _counts_of_row
     rows = [counts(*_candidates(tables, tau, ANY_LINK, rules), taus_t) for tau in taus_s]
     return np.array(rows, dtype=np.float64).reshape(len(taus_s), len(taus_t)) / tables.num_patches
 

@@ -56,7 +56,7 @@ def plan_arrays(
     """
     minima, pair_cosines = minima.contiguous(), pair_cosines.contiguous()
     marked = _mark(tree, minima, pair_cosines, tau_s, tau_t, not_finite)
-    labels = _join(marked, tree.num_patches) if rules == "paper" else _released(marked, tree.num_patches)
+    labels = (_released if rules == "as_released" else _join)(marked, tree.num_patches)
     representatives, counts = _follow(marked, labels)
     *totals, broken = marked.totals.tolist()
     return None if broken else _write(tree, marked, representatives, counts, pair_cosines, totals, len(minima))

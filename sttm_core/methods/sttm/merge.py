@@ -26,7 +26,8 @@ def merge_tokens(
         tau_spatial: tau_S, cosine to all of its children that a quadtree node needs to stay one token.
         tau_temporal: tau_T, cosine that links overlapping nodes of consecutive frames; <= 0 switches linking off.
         root_level: how many of the coarsest grids are not used (1 in all published runs).
-        rules: ``"paper"``, or ``"as_released"`` for the authors' published code with its two deviations.
+        rules: ``"paper"``; ``"as_released"`` for the authors' published code with its two deviations; ``"bottom_up"``,
+            ours, keeps a node only if the nodes below it could be kept too.
         weighting: ``"nodes"`` averages children and members alike, ``"patches"`` by the patches that they cover.
 
     Raises:

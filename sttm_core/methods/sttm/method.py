@@ -25,7 +25,8 @@ class Sttm(Method):
     Attributes:
         tau_spatial, tau_temporal: thresholds, used where ``retention`` is None.
         retention: budget; the thresholds are then found for each video.
-        rules: ``"paper"``, or ``"as_released"`` for the two deviations of the authors' code.
+        rules: ``"paper"``; ``"as_released"`` for the two deviations of the authors' code; ``"bottom_up"``, ours, keeps
+            a node only if the nodes below it could be kept too.
         root_level: coarsest quadtree grids that are not used.
         weighting: ``"nodes"`` averages children and members alike, ``"patches"`` by the patches that they cover.
         prefer: which threshold a budget lets fall first: ``"balanced"``, ``"spatial"`` or ``"temporal"``.

@@ -11,11 +11,15 @@ from typing import Protocol
 import numpy as np
 import torch
 
-from ...method import RULES as RULES
-from ...method import MergedTokens, Method, Plan, check_rules, count_values, make_method, pool_members
+from ...method import RULES as PUBLISHED_RULES
+from ...method import MergedTokens, Method, Plan, count_values, make_method, pool_members
+from ...method import check_rules as check_known_rules
 from . import dispatch
 from .components import released_labels, smallest_labels
 from .quadtree import Quadtree, lookup, take_columns, tree_tensor
+
+BOTTOM_UP = "bottom_up"  # ours: a node stays whole only if all nodes below it would
+RULES = (*PUBLISHED_RULES, BOTTOM_UP)
 
 
 class Cosines(Protocol):
@@ -214,7 +218,7 @@ def _plan_arrays(tables: Cosines, tau_s: float, tau_t: float, rules: str) -> tup
     tops, links_at = indices_where(kept.is_top, num_nodes), indices_where(linked, num_links)  # scan order
     links = link_ends(kept, links_at)
     node_frames, node_ids = tops // tree.num_patches, lookup(kept.nodes, tops)
-    labels = (smallest_labels if rules == "paper" else released_labels)(links[:, 0], links[:, 1], num_nodes)
+    labels = (released_labels if rules == "as_released" else smallest_labels)(links[:, 0], links[:, 1], num_nodes)
     first = labels == torch.arange(len(labels), device=device)  # representatives, in scan order
     node_tokens = lookup(torch.cumsum(first, 0) - 1, labels)
     member_of = lookup(node_tokens, kept.rank)
@@ -232,6 +236,11 @@ def idle_stage(after_space: float, after_time: float) -> str:
     """Which stage merges nothing, from the shares of tokens left after each; empty where both do, or neither."""
     idle = {"spatial": after_space == 1, "temporal": after_time == after_space}
     return next((name for name, nothing in idle.items() if nothing), "") if after_time < 1 else ""
+
+
+def check_rules(rules: str) -> None:
+    """ValueError unless ``rules`` are known."""
+    check_known_rules(rules, RULES)
 
 
 def check_threshold(name: str, value: float) -> float:

@@ -16,7 +16,7 @@ import torch
 from ... import method
 from ...method import not_finite_message
 from . import dispatch
-from .plan import MergePlan, build_plan
+from .plan import BOTTOM_UP, MergePlan, build_plan
 from .quadtree import Quadtree, shared_tree, take_columns, tree_tensor
 
 WEIGHTINGS = ("nodes", "patches")
@@ -72,6 +72,8 @@ class SimilarityTables:
 
     def split_minima(self, rules: str) -> torch.Tensor:
         """``[T, internal nodes]``: a node stays whole where this is >= tau_S."""
+        if rules == BOTTOM_UP:
+            return lowest_below(self.child_min, self.tree)
         return self.child_min_released if rules == "as_released" else self.child_min
 
     def plan(self, tau_spatial: float, tau_temporal: float, rules: str = "paper") -> MergePlan:
@@ -80,7 +82,8 @@ class SimilarityTables:
         Args:
             tau_spatial: tau_S; a node whose cosine to every child is at least this stays a token. Above 1: no merging.
             tau_temporal: tau_T; overlapping nodes of consecutive frames at least this similar are linked; <= 0: off.
-            rules: ``"paper"`` or ``"as_released"`` (the authors' published code with its two deviations).
+            rules: ``"paper"``, ``"as_released"`` (the authors' published code with its two deviations), or
+                ``"bottom_up"`` (ours: a node is kept only if the nodes below it could be kept too).
 
         Raises:
             ValueError: for a threshold that is not a finite number, or unknown rules.
@@ -91,6 +94,16 @@ class SimilarityTables:
         height, width = self.tree.height, self.tree.width
         size = f"{self.nbytes / 2**20:.2f} MiB"
         return f"SimilarityTables({self.num_frames} frames of {height}x{width}, {size}, {self.device})"
+
+
+def lowest_below(minima: torch.Tensor, tree: Quadtree) -> torch.Tensor:
+    """``[T, internal nodes]``: the lowest of a node's minimum and those of all internal nodes below it."""
+    lowest, parents = minima, tree_tensor(tree, "parents", minima.device)
+    for level in range(1, tree.num_levels - 1):
+        start, end = tree.level_offsets[level : level + 2]
+        above = (parents[start:end] - tree.num_patches).expand(len(minima), -1)
+        lowest = lowest.scatter_reduce(1, above, lowest[:, start - tree.num_patches : end - tree.num_patches], "amin")
+    return lowest
 
 
 def similarity_tables(
