@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from sttm_core import MergePlan
-from sttm_core.comparison import IDLE
+from sttm_core.comparison import IDLE, ROUNDING
+from sttm_core.method import Method, Plan
 
 
 def budget_words(plan: MergePlan, budget: float) -> str:
@@ -25,3 +26,28 @@ def budget_words(plan: MergePlan, budget: float) -> str:
 def _threshold(value: float) -> str:
     """Five digits: 0.99996 is not 1."""
     return f"{value:.5f}".rstrip("0").rstrip(".")
+
+
+def plan_words(plan: Plan, budget: float) -> str:
+    """One line about a plan of any method, and a sentence if it keeps more than was asked for.
+
+    Args:
+        plan: what is left.
+        budget: the share of tokens that was asked for, of kept ones.
+    """
+    merged = int((plan.patch_counts > 1).sum())
+    words = [f"{plan.num_tokens:,} of {plan.num_patches:,} tokens kept, {plan.retention:.1%}."]
+    if merged:
+        words.append(f"{merged:,} of them stand for several patches.")
+    if plan.num_dropped:
+        words.append(f"{plan.num_dropped:,} patches are dropped.")
+    if plan.retention > budget + ROUNDING:
+        words.append(f"{plan.method.title} can't go below {plan.retention:.1%} on this video.")
+    return " ".join(words)
+
+
+def waiting_words(method: Method) -> str:
+    """Why a method has no picture yet."""
+    if method.query_aware:
+        return f"{method.title} reads the question: ask one, and the picture shows what it left."
+    return f"{method.title} acts before the vision encoder: ask a question, and the picture shows what it left."

@@ -5,12 +5,16 @@ from __future__ import annotations
 from difflib import SequenceMatcher
 from html import escape
 
+from sttm_core.budgets import KEPT, KV_BYTES, LAYER_AVERAGE
+from sttm_core.method import Method
+from sttm_core.methods import Sttm
 from sttm_core.scoring import is_right
 from sttm_core.timing import Timings
 
 from .labels import STAGE_NAMES, duration
 from .studio import Column
 
+MERGED = "Merged"
 WAITING = "Ask a question: both columns answer it, one from all tokens and one from the merged ones."
 
 
@@ -24,7 +28,7 @@ def answer_card(column: Column | None, other: Column | None, *, truth: str | Non
         busy: what is still going on although the answer is there, in a few words.
     """
     merged = column is not None and not column.is_baseline
-    kind, title = ("merged", "Merged") if merged else ("baseline", "All tokens")
+    kind, title = ("merged", merged_title(column.reduces)) if merged else ("baseline", "All tokens")
     if column is None:
         return _card(kind, title, "", f'<p class="hint">{escape(WAITING)}</p>')
     if column.error:
@@ -38,17 +42,17 @@ def answer_card(column: Column | None, other: Column | None, *, truth: str | Non
     return _card(kind, title, _badge(column, other) if merged else "", "".join(parts))
 
 
-def empty_cards() -> tuple[str, str]:
-    """Both columns before the first question."""
+def empty_cards(title: str = MERGED) -> tuple[str, str]:
+    """Both columns before the first question; ``title`` of the right one, see `merged_title`."""
     hint = '<p class="hint">The same question, answered from the tokens that merging leaves.</p>'
-    return answer_card(None, None), _card("merged", "Merged", "", hint)
+    return answer_card(None, None), _card("merged", title, "", hint)
 
 
-def working_cards(doing: str) -> tuple[str, str]:
+def working_cards(doing: str, title: str = MERGED) -> tuple[str, str]:
     """Both columns while something goes on that concerns both of them; stopped if ``doing`` is empty."""
     words = f'{escape(doing)}<span class="dots"></span>' if doing else "stopped"
     text = f'<p class="text waiting" role="status">{words}</p>'
-    return _card("baseline", "All tokens", "", text), _card("merged", "Merged", "", text)
+    return _card("baseline", "All tokens", "", text), _card("merged", title, "", text)
 
 
 def bytes_text(count: int | None) -> str:
@@ -71,6 +75,11 @@ def marked_words(text: str, reference: str) -> str:
         if chunk:
             pieces.append(f"<mark>{chunk}</mark>" if tag in ("insert", "replace") else chunk)
     return " ".join(pieces)
+
+
+def merged_title(method: Method) -> str:
+    """The right column's: named after the method, where that is not STTM."""
+    return MERGED if method.name == Sttm.name else method.title
 
 
 def _card(kind: str, title: str, badge: str, body: str) -> str:
@@ -143,18 +152,34 @@ def _bar(timings: Timings, scale: float) -> str:
 
 
 def _facts(column: Column) -> str:
-    answer, prefix = column.answer, column.prefix
+    answer = column.answer
     facts = [
         f"{answer.prompt_tokens:,} tokens",
         f"{bytes_text(answer.kv_bytes)} KV cache",
         f"{bytes_text(answer.peak_bytes)} peak",
     ]
-    layer = prefix.encoded.merge_layer
-    engaged = ""
-    if column.plan is not None:
-        before, after = prefix.tokens_before, prefix.tokens_after
-        if before == after:
-            engaged = '<p class="engaged off">not engaged: nothing merges at these thresholds</p>'
-        else:
-            engaged = f'<p class="engaged">engaged at layer {layer}: {before:,} → {after:,} tokens</p>'
-    return f'<p class="facts">{" · ".join(facts)}</p>{engaged}'
+    if column.is_baseline:
+        return f'<p class="facts">{" · ".join(facts)}</p>'
+    shares = answer.shares
+    of_all = (
+        f"{shares[KEPT]:.1%} kept · {shares[LAYER_AVERAGE]:.1%} layer average · {shares[KV_BYTES]:.1%} of the KV bytes"
+    )
+    missed = f'<p class="missed" role="status">{escape(column.missed)}</p>' if column.missed else ""
+    return f'<p class="facts">{" · ".join(facts)}</p><p class="facts shares">{of_all}</p>{_engaged(column)}{missed}'
+
+
+def _engaged(column: Column) -> str:
+    """Where the method acted, and on how many tokens."""
+    method, prefix = column.reduces, column.prefix
+    before, after = prefix.tokens_before, prefix.tokens_after
+    if method.acts_on == "pixels":
+        before = column.video.layout.length
+    where = {
+        "tokens": f"engaged at layer {prefix.encoded.merge_layer}",
+        "layers": f"engaged inside the layers, from {prefix.encoded.merge_layer} on",
+        "pixels": "engaged before the vision encoder",
+    }[method.acts_on]
+    if before != after:
+        return f'<p class="engaged">{where}: {before:,} → {after:,} tokens</p>'
+    why = "nothing merges at these thresholds" if method.name == Sttm.name else "this budget leaves all tokens"
+    return f'<p class="engaged off">not engaged: {why}</p>'

@@ -12,11 +12,12 @@ from functools import cached_property
 from pathlib import Path
 
 from sttm_core.advice import Advice
-from sttm_core.comparison import first_token, settings_used
+from sttm_core.comparison import budget_missed, first_token, settings_used
 from sttm_core.engine import Answer, EncodedVideo, OutOfMemoryError, Prefix, TimeUpError, VideoLLM
 from sttm_core.footprint import Footprint
 from sttm_core.limits import Allowance
 from sttm_core.method import Method, Plan
+from sttm_core.methods import Sttm
 from sttm_core.methods.sttm.plan import MergePlan
 from sttm_core.methods.sttm.similarity import SimilarityTables
 from sttm_core.settings import RunSettings
@@ -58,7 +59,8 @@ class Column:
     """One of the two columns as it fills: ``plan`` is None for the baseline.
 
     The plan of a ``method`` that acts inside layers or on pixels is there once its prefix is. ``cached`` says that the
-    prefix was there already, so that only the question had to be prefilled.
+    prefix was there already, so that only the question had to be prefilled; ``missed`` is a sentence where more than
+    the budget is kept.
     """
 
     plan: Plan | None
@@ -69,6 +71,12 @@ class Column:
     runs: list[Timings] = field(default_factory=list)
     method: Method | None = None
     video: EncodedVideo | None = None  # of all pixels
+    missed: str = ""
+
+    @property
+    def reduces(self) -> Method | None:
+        """What leaves fewer tokens; None for the baseline."""
+        return self.plan.method if self.plan is not None else self.method
 
     @property
     def is_baseline(self) -> bool:
@@ -218,12 +226,24 @@ class Studio:
         """The video before the merge layer, from the store or made now."""
         return self.hold(ref, settings).whole
 
-    def planned(self, ref: VideoRef, settings: RunSettings) -> tuple[EncodedVideo, MergePlan]:
-        """The video, and what the settings merge of it."""
+    def planned(self, ref: VideoRef, settings: RunSettings, question: str = "") -> tuple[EncodedVideo, Plan]:
+        """The video, and what the settings leave of it.
+
+        Args:
+            question: what was asked: a method that acts inside layers or on pixels has no plan before.
+
+        Raises:
+            ValueError: for such a method without a question.
+        """
         held = self.hold(ref, settings)
-        plan = held.whole.plan(settings)
-        self.store.keep(held)  # it has tables now
-        return held.whole, plan
+        if settings.method.acts_on == "tokens":
+            plan = held.whole.plan(settings)
+            self.store.keep(held)  # it has tables now
+            return held.whole, plan
+        if not question.strip():
+            raise ValueError(f"What {settings.method.title} leaves is known once a question was asked; ask one first.")
+        method = self.method_for(held, settings, question)
+        return held.whole, self.prefix(held, settings, method, question)[0].plan
 
     def merge_layer(self, settings: RunSettings) -> int:
         """The layer before which tokens are merged."""
@@ -248,12 +268,14 @@ class Studio:
         self.store.keep(held)
         return held.whole
 
-    def plan(self, ref: VideoRef, settings: RunSettings) -> MergePlan:
-        """What is merged: from the tables alone, so that no picture is encoded for it."""
-        return settings.plan(None, self.tables(ref, settings))
+    def plan(self, ref: VideoRef, settings: RunSettings, question: str = "") -> Plan:
+        """What is left, as `planned`: STTM's from the tables alone, so that no picture is encoded for it."""
+        if settings.name == Sttm.name:
+            return settings.plan(None, self.tables(ref, settings))
+        return self.planned(ref, settings, question)[1]
 
     def inspector_data(self, ref: VideoRef, settings: RunSettings) -> InspectorData:
-        """What the browser needs to draw and re-plan: pictures and tables, precomputed where they are."""
+        """What the browser needs to draw and re-plan: pictures and tables, precomputed where they are; for STTM."""
         data = self.precomputed_data(ref, settings)
         if data is None:
             encoded = self._with_tables(ref, settings)
@@ -303,9 +325,10 @@ class Studio:
         for column, allowance in zip(columns, halves, strict=True):
             try:
                 if column.method and column.plan is None:
-                    column.method = self._fitted(held, settings, question, allowance)
+                    column.method = self.method_for(held, settings, question, allowance)
                 column.prefix, column.cached = self.prefix(held, settings, column.method, question, allowance)
                 column.plan = column.prefix.plan
+                column.missed = budget_missed(settings, column.prefix.shares) if column.method else ""
                 limits = {"max_new_tokens": max_new_tokens, "allowance": allowance}
                 for answer in self.llm.answering(column.prefix, question, **limits):
                     column.answer = answer
@@ -320,12 +343,13 @@ class Studio:
         plan = video.plan(settings) if settings.method.acts_on == "tokens" else None
         return Column(plan, method=plan.method if plan else settings.method, video=video)
 
-    def _fitted(
-        self, held: Entry[EncodedVideo], settings: RunSettings, question: str, allowance: Allowance
+    def method_for(
+        self, held: Entry[EncodedVideo], settings: RunSettings, question: str, allowance: Allowance | None = None
     ) -> Method:
         """The method with knobs that meet the budget, which runs may have to find: looked for once."""
-        options = {"allowance": allowance}
-        used, asked = settings_used(self.llm, settings), question.strip()
+        if settings.method.acts_on == "tokens":
+            return held.whole.plan(settings).method
+        used, asked, options = settings_used(self.llm, settings), question.strip(), {"allowance": allowance}
         key = ("knobs", used, asked)
         return self.store.part(held, key, lambda: self.llm.fitted(held.whole, used, asked, **options))[0]
 

@@ -10,10 +10,15 @@ from sttm_core.video import write_mp4
 from tests.core.tiny import clip, tiny
 from viz.samples import Needle, Question, Sample
 from viz.studio import Studio
+from viz.tabs.controls import MODEL_DEFAULT, NUMBERS
 
 QUESTION, FRAMES, GRID = "What is shown?", 5, 8  # tokens along a side
 NEEDLE = Needle(0.0, 1.0, (0.0, 0.5, 0.5, 1.0))
-VALUES = ("thresholds", 0.9, 0.8, 30, "balanced", "paper", "model's own", 2)  # of `Controls.settings`
+VALUES = {
+    "method": "sttm", "mode": "thresholds", "tau_spatial": 0.9, "tau_temporal": 0.8, "percent": 30, **NUMBERS,
+    "prefer": "balanced", "rules": "paper", "position_rule": MODEL_DEFAULT, "merge_layer": 2,
+}  # of `Controls.settings`  # fmt: skip
+BY_BUDGET = VALUES | {"mode": "budget"}
 
 
 def small_studio(folder: Path, *questions: Question, **options: object) -> Studio:

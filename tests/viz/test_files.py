@@ -38,7 +38,7 @@ def test_everything_that_the_page_writes_is_bounded(tmp_path):
     exporter, ref = Exporter(studio, files), studio.open_sample("blocks")
 
     def use() -> None:
-        assert all(Path(make(ref, [], *VALUES)).is_file() for make in (exporter.page, exporter.data, exporter.figure))
+        assert all(Path(make(ref, [], **VALUES)).is_file() for make in (exporter.page, exporter.data, exporter.figure))
         history_updates(files, [])
 
     use()

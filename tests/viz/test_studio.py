@@ -137,9 +137,9 @@ def test_one_question_holds_one_encoding_however_small_the_store(clip_path):
     *_, columns = studio.measure(columns, "What?", SETTINGS, 2)
     assert [column.prefix.encoded for column in columns] == encoded * 2 and len(encoded) == 1
     assert len(studio.store) == 0
-    list(Sweeper(studio).ladder(ref, "What?", 2, *VALUES, progress=lambda *a, **k: None))
+    list(Sweeper(studio).ladder(ref, "What?", 2, **VALUES, progress=lambda *a, **k: None))
     assert len(encoded) == 2
-    list(NeedleCheck(studio).run(2, *VALUES, progress=lambda *a, **k: None))
+    list(NeedleCheck(studio).run(2, **VALUES, progress=lambda *a, **k: None))
     assert len(encoded) == 3
 
 

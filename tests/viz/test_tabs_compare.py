@@ -12,7 +12,7 @@ import pytest
 from sttm_core.comparison import compare
 from sttm_core.repeat import read_run
 from sttm_core.video import VideoClip
-from tests.viz.small_studio import FRAMES, QUESTION, VALUES, small_studio, without_memory_for
+from tests.viz.small_studio import BY_BUDGET, FRAMES, QUESTION, VALUES, small_studio, without_memory_for
 from viz.files import Files
 from viz.inspector import data
 from viz.tabs.compare import Comparer, chart_of, history_updates, seen_of
@@ -21,7 +21,7 @@ from viz.tabs.downloads import VIDEO_FPS, Exporter
 from viz.tabs.explore import Explorer
 from viz.tabs.history import HISTORY
 
-BUDGET = ("budget", *VALUES[1:])
+BUDGET = BY_BUDGET
 
 
 @pytest.fixture
@@ -31,7 +31,7 @@ def studio(tmp_path):
 
 def asked(studio, runs: int = 1, history=(), values=VALUES) -> list[tuple]:
     ref = studio.open_sample("blocks")
-    return list(Comparer(studio).answers(ref, QUESTION, runs, 4, list(history), *values))
+    return list(Comparer(studio).answers(ref, QUESTION, runs, 4, list(history), **values))
 
 
 @pytest.mark.parametrize("runs", [1, 3])
@@ -80,7 +80,7 @@ def test_another_video_empties_the_cards_and_keeps_what_was_measured_on_it(studi
     history = asked(studio)[-1][2]
     ref = studio.open_sample("blocks")
     for now, known in ((ref, True), (replace(ref, content_hash="other"), False)):
-        left, right, view, box = Comparer(studio).another_video(now, history, *VALUES)
+        left, right, view, box = Comparer(studio).another_video(now, history, **VALUES)
         assert "Ask a question" in left and "TTFT" not in right and box.visible is False
         assert (view.props["settings"]["curve"] is not None) == known
 
@@ -106,7 +106,7 @@ def test_what_the_model_saw_stands_under_the_last_run_and_in_the_exported_page(s
     assert seen_of([])[1].visible is False
     ref = studio.open_sample("blocks")
     for runs, has_prompt in ((history, True), ([], False)):
-        page = Path(Exporter(studio, Files(tmp_path / "made")).page(ref, runs, *VALUES)).read_text()
+        page = Path(Exporter(studio, Files(tmp_path / "made")).page(ref, runs, **VALUES)).read_text()
         seen = page.split("<h2>What the model saw</h2>")[1].split("</table>")[0]
         assert "sdpa attention" in seen and "Decoder" in seen and ("Prompt as rendered" in seen) == has_prompt
 
@@ -114,26 +114,26 @@ def test_what_the_model_saw_stands_under_the_last_run_and_in_the_exported_page(s
 @pytest.mark.parametrize("values", [VALUES, BUDGET])
 def test_what_is_taken_home_is_the_plan_that_is_seen(studio, tmp_path, values):
     exporter, ref = Exporter(studio, Files(tmp_path / "made")), studio.open_sample("blocks")
-    found = json.loads(Path(exporter.data(ref, [], *values)).read_text())["plan"]
+    found = json.loads(Path(exporter.data(ref, [], **values)).read_text())["plan"]
     assert found["retention"] <= (0.3 if values is BUDGET else 1)
-    page = Path(exporter.page(ref, asked(studio)[-1][2], *values)).read_text()
-    chosen = {"tauSpatial": found["tau_spatial"], "tauTemporal": found["tau_temporal"], "rules": "paper"}
+    page = Path(exporter.page(ref, asked(studio)[-1][2], **values)).read_text()
+    chosen = {"tauSpatial": found["tau_spatial"], "tauTemporal": found["tau_temporal"], "rules": "paper", "method": "sttm"}
     payload = json.loads(re.search(r'id="payload">(.*?)</script>', page, re.DOTALL)[1])
     assert payload["settings"] == chosen and f"<td>{QUESTION}</td>" in page
 
 
 def test_files_are_named_after_the_video_and_hold_every_step(studio, tmp_path):
     exporter, ref = Exporter(studio, Files(tmp_path / "made")), studio.open_sample("blocks")
-    assert Path(exporter.page(ref, [], *VALUES)).name == "blocks-inspector.html"
+    assert Path(exporter.page(ref, [], **VALUES)).name == "blocks-inspector.html"
     for name, stem in (("Mein Film: ä.mp4", "Mein-Film"), ("....mp4", "video"), ("äö.mp4", "video")):
-        assert Path(exporter.data(replace(ref, name=name), [], *VALUES)).name == f"{stem}-plan.json"
+        assert Path(exporter.data(replace(ref, name=name), [], **VALUES)).name == f"{stem}-plan.json"
 
     class Progress:
         def tqdm(self, pictures, total, desc):
             assert total == FRAMES
             return pictures
 
-    film = VideoClip.open(exporter.film(ref, [], *VALUES, progress=Progress()), 64)
+    film = VideoClip.open(exporter.film(ref, [], **VALUES, progress=Progress()), 64)
     assert (film.num_source_frames, film.name, round(film.fps)) == (FRAMES, "blocks-merged.mp4", VIDEO_FPS)
 
 
@@ -142,10 +142,10 @@ def test_only_what_shows_pictures_encodes_them(tmp_path, monkeypatch):
     studio = small_studio(tmp_path)
     encoded, encode = [], data.encode_frames
     monkeypatch.setattr(data, "encode_frames", lambda *args: encoded.append(1) or encode(*args))
-    ref, settings = studio.open(studio.samples["blocks"].path, FRAMES), settings_from(*BUDGET)
+    ref, settings = studio.open(studio.samples["blocks"].path, FRAMES), settings_from(BUDGET)
     exporter, explorer = Exporter(studio, Files(tmp_path / "made")), Explorer(studio)
-    exporter.data(ref, [], *BUDGET), exporter.figure(ref, [], *BUDGET), explorer.budget(ref, *BUDGET)
+    exporter.data(ref, [], **BUDGET), exporter.figure(ref, [], **BUDGET), explorer.budget(ref, **BUDGET)
     assert encoded == []
     assert explorer.showing(ref, settings).payload["images"] and encoded == [1]  # once, though the budget comes first
-    exporter.page(ref, [], *BUDGET)
+    exporter.page(ref, [], **BUDGET)
     assert encoded == [1, 1]

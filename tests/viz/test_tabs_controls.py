@@ -11,11 +11,11 @@ import pytest
 from sttm_core.presets import presets_for
 from sttm_core.settings import RunSettings
 from tests.core.tiny import tiny
+from tests.viz.small_studio import BY_BUDGET, VALUES
 from viz.tabs import controls
 from viz.tabs.arguments import arguments, check
 from viz.tabs.controls import (
     BUDGET,
-    MODEL_DEFAULT,
     NO_PRESET,
     THRESHOLDS,
     _finer_controls,
@@ -76,25 +76,38 @@ def test_an_unknown_preset_is_refused_and_the_shipped_model_has_none() -> None:
     ("values", "expected"),
     [
         (
-            (THRESHOLDS, 0.9, 0.8, 30, "balanced", "paper", MODEL_DEFAULT, 2),
+            {},
             RunSettings.of(tau_spatial=0.9, tau_temporal=0.8, merge_layer=2),
         ),
         (
-            (BUDGET, 1, 0, 25, "temporal", "as_released", "survived", 0),
+            {
+                "mode": BUDGET, "tau_spatial": 1, "tau_temporal": 0, "percent": 25, "prefer": "temporal",
+                "rules": "as_released", "position_rule": "survived", "merge_layer": 0,
+            },
             RunSettings.of(
                 tau_spatial=1.0, tau_temporal=0.0, retention=0.25, rules="as_released", merge_layer=0,
                 position_rule="survived", prefer="temporal",
-            ),  # fmt: skip
+            ),
         ),
+        (
+            {"method": "tome", "percent": 25, "rules": "as_released", "seed": 5},
+            RunSettings.of("tome", retention=0.25, rules="as_released"),
+        ),
+        (
+            {"method": "random", "percent": 10, "seed": 7.0, "position_rule": "merged"},
+            RunSettings.of("random", retention=0.1, seed=7, position_rule="merged"),
+        ),
+        ({"method": "random", "seed": None}, RunSettings.of("random", retention=0.3)),
+        ({"method": "framefusion", "similarity": 0.5}, RunSettings.of("framefusion", retention=0.3, similarity=0.5)),
     ],
 )
-def test_what_the_panel_says(values: tuple, expected: RunSettings) -> None:
-    assert settings_from(*values) == expected
+def test_what_the_panel_says(values: dict, expected: RunSettings) -> None:
+    assert settings_from(VALUES | values) == expected
 
 
 def test_a_value_out_of_range_is_one_sentence() -> None:
     with pytest.raises(ValueError, match="The budget must lie above 0% and at most 100%, got 0%."):
-        settings_from(BUDGET, 0.9, 0.8, 0, "balanced", "paper", MODEL_DEFAULT, 2)
+        settings_from(BY_BUDGET | {"percent": 0})
 
 
 @pytest.mark.parametrize(("first", "layers"), [(0, 6), (2, 6), (3, 4)])
@@ -105,7 +118,7 @@ def test_only_layers_that_the_model_can_merge_at_are_offered(first: int, layers:
         default_position_rule="survived",
     )
     with gr.Blocks():
-        *_, layer, _, _ = _finer_controls(SimpleNamespace(llm=llm))
+        layer = _finer_controls(SimpleNamespace(llm=llm))[1]["merge_layer"]
     assert layer.minimum == first and layer.value == max(2, first)
     assert layer.maximum == layers - 1 or (layer.interactive is False and layers - first == 1)
 

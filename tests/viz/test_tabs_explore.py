@@ -11,7 +11,7 @@ from sttm_core import thresholds_for_retention
 from sttm_core.command_line import open_video, published
 from sttm_core.video import VideoClip, VideoError
 from tests.core.video.test_stamps import make
-from tests.viz.small_studio import FRAMES, GRID, VALUES, small_studio
+from tests.viz.small_studio import BY_BUDGET, FRAMES, GRID, VALUES, small_studio
 from viz.samples import Sample
 from viz.tabs import explore
 from viz.tabs.controls import NO_PRESET, preset_updates
@@ -42,35 +42,35 @@ def quiet(*args, **options) -> None:
 @pytest.mark.parametrize("prefer", ["balanced", "spatial"])
 @pytest.mark.parametrize("rules", ["paper", "as_released"])
 def test_a_budget_gives_its_thresholds(studio, warnings, rules, prefer):
-    values = ("budget", 0.9, 0.8, 30, prefer, rules, "model's own", 2)
+    values = BY_BUDGET | {"prefer": prefer, "rules": rules}
     ref = studio.open_sample("blocks")
     found = thresholds_for_retention(studio.encoded(ref, studio.start).tables, 0.3, prefer=prefer, rules=rules)
     expected = {"tauSpatial": found.tau_spatial, "tauTemporal": found.tau_temporal}
-    given = Explorer(studio).budget(ref, *values)
+    given = Explorer(studio).budget(ref, **values)
     assert given.pop("words").startswith("Found τ_S ") and given == expected and not warnings
 
 
 def test_a_budget_out_of_reach_is_said(studio, warnings):
-    Explorer(studio).budget(studio.open_sample("blocks"), "budget", *VALUES[1:3], 2, *VALUES[4:])
+    Explorer(studio).budget(studio.open_sample("blocks"), **BY_BUDGET | {"percent": 2})
     assert len(warnings) == 1 and "can't go below" in warnings[0]
 
 
 def test_by_thresholds_there_is_no_budget_to_find(studio):
-    assert Explorer(studio).budget(studio.open_sample("blocks"), *VALUES) is None
+    assert Explorer(studio).budget(studio.open_sample("blocks"), **VALUES) is None
     assert len(studio.store) == 0
 
 
 @pytest.mark.parametrize("frames, layer", [(FRAMES, 2), (3, 2), (FRAMES, 0), (1, 3)])
 def test_other_frames_and_another_layer_keep_the_video(studio, frames, layer):
-    explorer, values = Explorer(studio), (*VALUES[:-1], layer)
+    explorer, values = Explorer(studio), VALUES | {"merge_layer": layer}
     mine = studio.open(str(studio.samples["blocks"].path), FRAMES)
     for ref in (studio.open_sample("blocks"), mine):
-        now, (view, questions, about, *_) = explorer.reopen(ref, frames, *values, progress=quiet)
+        now, (view, questions, about, *_) = explorer.reopen(ref, frames, **values, progress=quiet)
         assert (now.sample_id, now.path, now.num_frames) == (ref.sample_id, ref.path, frames)
         assert len(view.value["times"]) == frames
         assert f"{frames} frames → {frames}×{GRID}×{GRID} tokens" in about
         assert (len(questions.samples or []), questions.visible) == ((2, True) if ref.sample_id else (0, False))
-    assert studio.encoded(now, explore.settings_from(*values)).merge_layer == layer
+    assert studio.encoded(now, explore.settings_from(values)).merge_layer == layer
 
 
 def sliders_of(shown: tuple) -> list[dict]:
@@ -82,19 +82,19 @@ def sliders_of(shown: tuple) -> list[dict]:
 @pytest.mark.parametrize("name", ["sample", "upload", "reopen", "preset"])
 def test_thresholds_are_sent_only_where_the_server_chose_them(studio, name, mode):
     """By thresholds, a slider may have moved on since the request."""
-    explorer, values, path = Explorer(studio), (mode, *VALUES[1:]), str(studio.samples["blocks"].path)
+    explorer, values, path = Explorer(studio), VALUES | {"mode": mode}, str(studio.samples["blocks"].path)
     ref, at_once = studio.open_sample("blocks"), {"progress": quiet}
     shown = {
-        "sample": lambda: explorer.open_sample(ref, "blocks", NO_PRESET, *values),
-        "upload": lambda: explorer.open_upload(ref, path, FRAMES, NO_PRESET, *values, **at_once),
-        "reopen": lambda: explorer.reopen(ref, FRAMES, *values, **at_once),
-        "preset": lambda: explorer.reopen_as_published(ref, FRAMES, *values, **at_once),
+        "sample": lambda: explorer.open_sample(ref, "blocks", NO_PRESET, **values),
+        "upload": lambda: explorer.open_upload(ref, path, FRAMES, NO_PRESET, **values, **at_once),
+        "reopen": lambda: explorer.reopen(ref, FRAMES, **values, **at_once),
+        "preset": lambda: explorer.reopen_as_published(ref, FRAMES, **values, **at_once),
     }[name]()[1]
     settings, sent = shown[0].props["settings"], name == "preset" or mode == "budget"
     assert settings.get("keep", False) != sent and ("rules" in settings) == sent
     assert [("value" in slider) for slider in sliders_of(shown)] == [sent, sent]
     if sent:
-        plan = studio.encoded(ref, studio.start).plan(explore.settings_from(*values))
+        plan = studio.encoded(ref, studio.start).plan(explore.settings_from(values))
         assert (settings["tauSpatial"], settings["tauTemporal"]) == (plan.tau_spatial, plan.tau_temporal)
     assert all({"minimum", "maximum", "step"} <= set(slider) for slider in sliders_of(shown))
 
@@ -114,9 +114,9 @@ def test_a_published_setting_samples_as_in_a_shell(tmp_path, monkeypatch, ticks)
     shown = studio.open(path, 5)
     *_, frames = preset_updates(studio, shown, name)
     refs = [
-        explorer.reopen_as_published(shown, frames.value, *VALUES, progress=quiet)[0],
-        explorer.open_upload(shown, str(path), 5, name, *VALUES, progress=quiet)[0],
-        explorer.open_sample(shown, "film", name, *VALUES)[0],
+        explorer.reopen_as_published(shown, frames.value, **VALUES, progress=quiet)[0],
+        explorer.open_upload(shown, str(path), 5, name, **VALUES, progress=quiet)[0],
+        explorer.open_sample(shown, "film", name, **VALUES)[0],
     ]
     for ref in refs:
         assert ref.num_frames == shell.num_frames > 1
@@ -140,7 +140,7 @@ def test_a_video_that_will_not_fit_is_said_first(studio, warnings, monkeypatch, 
     estimate = lambda *args, **options: asked.append((args, options)) or SimpleNamespace(warning=warning)  # noqa: E731
     monkeypatch.setattr(studio.llm, "estimate", estimate)
     path = str(studio.samples["blocks"].path)
-    ref, _ = Explorer(studio).open_upload(None, path, 4, NO_PRESET, *VALUES, progress=quiet)
+    ref, _ = Explorer(studio).open_upload(None, path, 4, NO_PRESET, **VALUES, progress=quiet)
     assert asked == [((4, (64, 64)), {"merge_layer": 2})]
     assert warnings == ([warning] if warning else []) and ref.num_frames == 4 and ref.sample_id == ""
 
@@ -148,7 +148,7 @@ def test_a_video_that_will_not_fit_is_said_first(studio, warnings, monkeypatch, 
 def test_a_broken_upload_is_one_sentence(studio, tmp_path):
     (tmp_path / "film.mp4").write_text("just words")
     with pytest.raises(VideoError, match="^film.mp4 is not a video that can be read: "):
-        Explorer(studio).open_upload(None, str(tmp_path / "film.mp4"), 4, NO_PRESET, *VALUES, progress=quiet)
+        Explorer(studio).open_upload(None, str(tmp_path / "film.mp4"), 4, NO_PRESET, **VALUES, progress=quiet)
 
 
 @pytest.mark.parametrize("query", [{}, {"__theme": "dark"}])

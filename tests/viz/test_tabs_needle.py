@@ -36,7 +36,7 @@ def studio(tmp_path):
 
 
 def check(studio) -> list:
-    found = NeedleCheck(studio).run(4, *VALUES, progress=lambda *a, **k: None)
+    found = NeedleCheck(studio).run(4, **VALUES, progress=lambda *a, **k: None)
     return [(score, list(rows)) for score, rows in found]
 
 

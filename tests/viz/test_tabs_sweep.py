@@ -8,7 +8,7 @@ import pytest
 
 from sttm_core.timing import Timings
 from tests.viz.hand_plan import hand_plan
-from tests.viz.small_studio import FRAMES, GRID, QUESTION, VALUES, small_studio
+from tests.viz.small_studio import BY_BUDGET, FRAMES, GRID, QUESTION, VALUES, small_studio
 from viz.tabs.sweep import BUDGETS, LADDER, Sweeper, surface_axes, tokens_in_box
 
 
@@ -39,7 +39,8 @@ def test_the_ladder_asks_at_every_budget_and_compares_with_all_tokens(tmp_path, 
 
     answer = studio.llm.answer(studio.llm.prefill(studio.encoded(studio.open_sample("blocks"), studio.start)), QUESTION)
     monkeypatch.setattr(studio.llm, "answer", timed)
-    *_, rows = Sweeper(studio).ladder(studio.open_sample("blocks"), QUESTION, 4, *VALUES, progress=lambda *a, **k: None)
+    ref = studio.open_sample("blocks")
+    *_, rows = Sweeper(studio).ladder(ref, QUESTION, 4, **VALUES, progress=lambda *a, **k: None)
     table = [dict(zip(LADDER, row, strict=True)) for row in rows]
     assert [row["budget"] for row in table] == ["all", *(f"{budget:.0%}" for budget in BUDGETS[1:])]
     assert (table[0]["kept"], table[0]["tokens"], table[0]["× faster"]) == ("100.0%", FRAMES * GRID * GRID, "1.00")
@@ -56,9 +57,9 @@ def test_the_ladder_asks_at_every_budget_and_compares_with_all_tokens(tmp_path, 
 
 def test_the_charts_show_the_present_settings(tmp_path):
     studio = small_studio(tmp_path)
-    ref, budget = studio.open_sample("blocks"), ("budget", *VALUES[1:])
+    ref, budget = studio.open_sample("blocks"), BY_BUDGET
     for values, wanted in ((VALUES, None), (budget, 0.3)):
-        shown, surface, frames = Sweeper(studio).charts(ref, False, *values)
+        shown, surface, frames = Sweeper(studio).charts(ref, False, **values)
         heat, *curves, now = surface.data
         assert shown.visible and sum(frames.data[0].y) <= (wanted or 1) * FRAMES * GRID * GRID
         assert wanted is None or [curve.contours.start for curve in curves] == [0.3]
@@ -72,5 +73,5 @@ def test_the_charts_show_the_present_settings(tmp_path):
 def test_an_empty_question_is_refused_before_the_model_runs(tmp_path):
     studio = small_studio(tmp_path)
     with pytest.raises(ValueError, match="question is empty"):
-        next(Sweeper(studio).ladder(studio.open_sample("blocks"), "  ", 4, *VALUES))
+        next(Sweeper(studio).ladder(studio.open_sample("blocks"), "  ", 4, **VALUES))
     assert len(studio.store) == 0

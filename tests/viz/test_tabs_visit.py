@@ -93,13 +93,13 @@ def test_a_question_to_the_old_video_fills_nothing_under_the_new_one(tmp_path, w
     studio = small_studio(tmp_path)
     visit = Visit(studio.open_sample("blocks"))
     run, rest = {
-        "ask": (Comparer(studio).answers, (QUESTION, 3, 4, [], *VALUES)),
-        "sweep": (Sweeper(studio).ladder, (QUESTION, 4, *VALUES)),
+        "ask": (Comparer(studio).answers, (QUESTION, 3, 4, [])),
+        "sweep": (Sweeper(studio).ladder, (QUESTION, 4)),
     }[what]
-    options = {"progress": lambda *a, **k: None} if what == "sweep" else {}
+    options = VALUES | ({"progress": lambda *a, **k: None} if what == "sweep" else {})
     running = of_video(run)(visit, *rest, **options)
     next(running)
     explorer = Explorer(studio)
-    opening, *_ = opens(explorer.reopen)(visit, 3, *VALUES, progress=lambda *a, **k: None)
+    opening, *_ = opens(explorer.reopen)(visit, 3, **VALUES, progress=lambda *a, **k: None)
     assert opening == 1 and visit.ref.num_frames == 3
     assert list(running) == [gr.skip()]

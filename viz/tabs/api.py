@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from inspect import Parameter, Signature
 
 import gradio as gr
 from gradio.components.api_component import Api
 
+from sttm_core.budgets import KEPT
 from sttm_core.comparison import Comparison, settings_used
-from sttm_core.settings import RunSettings
+from sttm_core.methods import Sttm
+from sttm_core.settings import RunSettings, knobs_for
 
+from ..inspector.recorded import plan_payload
 from ..plan_files import plan_dict
 from ..studio import Studio, VideoRef
 from .arguments import arguments, check
@@ -17,14 +22,14 @@ from .errors import plain_errors
 from .explore import MODEL
 
 DEFAULT_FRAMES = 16
+STTM = ("tau_spatial", "tau_temporal", "retention", "rules", "merge_layer", "prefer")
+METHOD = ("method", "budget", "knobs")
 TAKES = {
-    "inspect": ("sample", "num_frames", "tau_spatial", "tau_temporal", "rules", "merge_layer"),
-    "plan": ("sample", "num_frames", "tau_spatial", "tau_temporal", "retention", "rules", "merge_layer", "prefer"),
-    "ask": (
-        "sample", "question", "num_frames", "tau_spatial", "tau_temporal", "retention", "rules", "merge_layer", "runs",
-        "prefer",
-    ),
-}  # arguments of each endpoint after the video, in the order of its method  # fmt: skip
+    "inspect": ("sample", "num_frames", "tau_spatial", "tau_temporal", "rules", "merge_layer", "retention", *METHOD,
+                "question"),
+    "plan": ("sample", "num_frames", *STTM, *METHOD, "question"),
+    "ask": ("sample", "question", "num_frames", *STTM[:-1], "runs", "prefer", *METHOD),
+}  # arguments of each endpoint after the video, handed to its method by name  # fmt: skip
 PUBLIC = MODEL | {"api_visibility": "public"}
 
 
@@ -42,40 +47,33 @@ class Endpoints:
             for s in self.studio.samples.values()
         ]
 
-    def inspect(
-        self, video=None, sample="", num_frames=16, tau_spatial=None, tau_temporal=None, rules="paper", merge_layer=None
-    ) -> dict:
-        """The inspector's data as JSON: geometry, cosine tables (float32, base64) and pictures."""
-        settings = self._settings(rules, merge_layer, tau_spatial=tau_spatial, tau_temporal=tau_temporal)
-        return self.studio.inspector_data(self._open(video, sample, num_frames), settings).payload()
+    def inspect(self, video=None, sample="", num_frames=16, question="", **settings) -> dict:
+        """The inspector's data as JSON: geometry, cosine tables (float32, base64), pictures; a method's plan."""
+        wanted = self._settings(question=question, **settings)
+        ref = self._open(video, sample, num_frames)
+        if wanted.name == Sttm.name:
+            return self.studio.inspector_data(ref, wanted.but(retention=None)).payload()
+        plan = self.studio.plan(ref, wanted, question or "")
+        data = self.studio.inspector_data(ref, self.studio.start)
+        return data.with_settings(method=wanted.name, plan=plan_payload(plan)).payload()
 
-    def plan(
-        self, video=None, sample="", num_frames=16, tau_spatial=None, tau_temporal=None, retention=None, rules="paper",
-        merge_layer=None, prefer=None,
-    ) -> dict:  # fmt: skip
-        """What is merged: retention, thresholds used, tokens a frame, boxes and patch counts."""
-        settings = self._settings(
-            rules, merge_layer, prefer, tau_spatial=tau_spatial, tau_temporal=tau_temporal, retention=retention
-        )
-        _, plan = self.studio.planned(self._open(video, sample, num_frames), settings)
+    def plan(self, video=None, sample="", num_frames=16, question="", **settings) -> dict:
+        """What is merged or dropped: retention, knobs used, tokens a frame, boxes and patch counts."""
+        wanted = self._settings(question=question, **settings)
+        _, plan = self.studio.planned(self._open(video, sample, num_frames), wanted, question or "")
         return plan_dict(plan)
 
-    def ask(
-        self, video=None, sample="", question="", num_frames=16, tau_spatial=None, tau_temporal=None, retention=None,
-        rules="paper", merge_layer=None, runs=1, prefer=None,
-    ) -> dict:  # fmt: skip
+    def ask(self, video=None, sample="", question="", num_frames=16, runs=1, **settings) -> dict:
         """Both answers with TTFT by stage; the same object that the command line prints with ``--json``."""
-        check(self.arguments, question=question, runs=runs)
-        settings = self._settings(
-            rules, merge_layer, prefer, tau_spatial=tau_spatial, tau_temporal=tau_temporal, retention=retention
-        )
+        check(self.arguments, runs=runs)
+        wanted = self._settings(question=question, **settings)
         question, runs = question or "", int(runs or 1)
         ref = self._open(video, sample, num_frames)
-        *_, columns = self.studio.ask(ref, question, settings)
+        *_, columns = self.studio.ask(ref, question, wanted)
         if runs > 1:
-            for _ in self.studio.measure(columns, question, settings, runs):
+            for _ in self.studio.measure(columns, question, wanted, runs):
                 pass
-        return self._result(ref, question, settings, columns)
+        return self._result(ref, question, wanted, columns)
 
     def _result(self, ref: VideoRef, question: str, settings: RunSettings, columns) -> dict:
         failed = next((column.error for column in columns if column.error), "")
@@ -87,14 +85,13 @@ class Endpoints:
         result = Comparison(ref.name, ref.num_frames, llm.name, question, used, plan, baseline, merged, runs).as_dict()
         return result | ({"error": failed} if failed else {})
 
-    def _settings(self, rules="paper", merge_layer=None, prefer=None, **numbers) -> RunSettings:
-        """What was given, and what a visit begins with for the rest."""
-        check(self.arguments, rules=rules, merge_layer=merge_layer, prefer=prefer, **numbers)
-        given = {name: float(value) for name, value in numbers.items() if value is not None}
-        layer = None if merge_layer is None else int(merge_layer)
-        start = self.studio.start
-        own = start.method
-        return start.but(**given, rules=rules or own.rules, merge_layer=layer, prefer=prefer or own.prefer)
+    def _settings(self, question=None, method=None, knobs=None, **given) -> RunSettings:
+        """What was given, by name, and what a visit begins with for the rest; a method takes what it has of it."""
+        check(self.arguments, question=question, method=method, knobs=knobs, **given)
+        given = {name: self.arguments[name].read(value) for name, value in given.items() if value is not None}
+        method, start = method or Sttm.name, self.studio.start
+        given = knobs_for(method, given) | (knobs or {})
+        return start.but(**given) if method == Sttm.name else RunSettings.of(method, **given)
 
     def _open(self, video: str | None, sample: str, num_frames) -> VideoRef:
         check(self.arguments, sample=sample, num_frames=num_frames)
@@ -116,8 +113,8 @@ def build_api(studio: Studio) -> None:
     ends, advice = Endpoints(studio), studio.defaults
     values = {
         "num_frames": min(DEFAULT_FRAMES, studio.max_frames), "rules": "paper", "prefer": advice.prefer, "sample": "",
-        "tau_spatial": advice.tau_spatial, "tau_temporal": advice.tau_temporal, "runs": 1,
-        "merge_layer": studio.llm.default_merge_layer,
+        "tau_spatial": advice.tau_spatial, "tau_temporal": advice.tau_temporal, "runs": 1, "method": Sttm.name,
+        "budget": KEPT,
     }  # fmt: skip
     with gr.Row(visible=False):
         video = gr.File(label="video", file_types=["video"])
@@ -127,7 +124,19 @@ def build_api(studio: Studio) -> None:
     trigger.click(ends.samples, None, out, api_name="samples", api_visibility="public", queue=False)
     for name, names in TAKES.items():
         inputs = [video, *(given[argument] for argument in names)]
-        trigger.click(plain_errors(getattr(ends, name)), inputs, out, api_name=name, **PUBLIC)
+        trigger.click(plain_errors(by_name(getattr(ends, name), names)), inputs, out, api_name=name, **PUBLIC)
+
+
+def by_name(endpoint: Callable, names: Sequence[str]) -> Callable:
+    """An endpoint as a function of the video and these arguments, all of them optional, as Gradio documents it."""
+
+    def call(*values):
+        return endpoint(**dict(zip(("video", *names), values, strict=False)))
+
+    optional = Parameter.POSITIONAL_OR_KEYWORD
+    parameters = [Parameter(name, optional, default=None) for name in ("video", *names)]
+    call.__signature__, call.__doc__ = Signature(parameters), endpoint.__doc__
+    return call
 
 
 def by_name_only_what_is_documented(app: gr.Blocks) -> None:

@@ -6,8 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from sttm_core.budgets import BUDGETS
 from sttm_core.engine import VideoLLM
 from sttm_core.method import RULES
+from sttm_core.methods import METHODS
 from sttm_core.methods.sttm.budget import EXPONENTS
 from sttm_core.methods.sttm.method import MAX_TAU
 
@@ -24,6 +26,9 @@ class Argument(Protocol):
     def allowed(self) -> str: ...
 
     def fits(self, value: Any) -> bool: ...
+
+    def read(self, value: Any) -> Any:
+        """A value that fits, as the settings take it."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +56,9 @@ class Number:
         inside = self.low < value <= self.high if self.above else self.low <= value <= self.high
         return inside and (not self.whole or value == int(value))
 
+    def read(self, value: float) -> float:
+        return int(value) if self.whole else float(value)
+
 
 @dataclass(frozen=True)
 class Text:
@@ -66,6 +74,23 @@ class Text:
     def fits(self, value: Any) -> bool:
         return isinstance(value, str) and (not self.choices or value in self.choices)
 
+    def read(self, value: str) -> str:
+        return value
+
+
+@dataclass(frozen=True)
+class Named:
+    """A JSON object: values by name."""
+
+    schema = {"type": "object"}
+    allowed = 'an object of knobs by name, such as {"seed": 1}'
+
+    def fits(self, value: Any) -> bool:
+        return isinstance(value, dict)
+
+    def read(self, value: dict) -> dict:
+        return value
+
 
 def arguments(llm: VideoLLM, max_frames: int) -> dict[str, Argument]:
     """The endpoints' arguments by name, but for the video itself."""
@@ -80,6 +105,9 @@ def arguments(llm: VideoLLM, max_frames: int) -> dict[str, Argument]:
         "merge_layer": Number(llm.merge_layers[0], llm.merge_layers[-1], whole=True),
         "runs": Number(1, MOST_RUNS, whole=True),
         "prefer": Text(tuple(EXPONENTS)),
+        "method": Text(tuple(METHODS)),
+        "budget": Text(BUDGETS),
+        "knobs": Named(),
     }
 
 

@@ -11,10 +11,11 @@ import gradio as gr
 
 from sttm_core.provenance import run_truth
 
-from ..cards import answer_card, empty_cards, working_cards
+from ..cards import answer_card, empty_cards, merged_title, working_cards
 from ..charts import ttft_bars
 from ..files import Files
 from ..inspector.component import as_update
+from ..inspector.recorded import plan_payload
 from ..seen import seen_html, seen_rows
 from ..studio import Column, Studio, VideoRef
 from .busy import busy_from, idle_after
@@ -26,7 +27,7 @@ from .save_svg import save_svg_js
 from .visit import of_video
 
 WIDTHS = (
-    "175px", "115px", "115px", "85px", "70px", "75px", "75px", "90px", "120px", "75px", "130px", "70px", "95px",
+    "175px", "90px", "115px", "115px", "85px", "70px", "75px", "75px", "90px", "120px", "75px", "130px", "70px", "95px",
 )  # fmt: skip
 
 
@@ -57,15 +58,16 @@ class Comparer:
     def __init__(self, studio: Studio) -> None:
         self.studio = studio
 
-    def answers(self, ref: VideoRef, question: str, runs, new_tokens, history: list[dict], *values) -> Iterator[tuple]:
+    def answers(self, ref: VideoRef, question: str, runs, new_tokens, history: list[dict], **values) -> Iterator[tuple]:
         """Stream both answers, then repeat the timed part; at the end the history grows by one row.
 
         Yields both cards, the history, and the inspector's update with the prefill times measured so far.
         """
-        settings, runs = settings_from(*values), int(runs)
+        settings, runs = settings_from(values), int(runs)
         self.studio.llm.check_prompt(question, ref.num_frames, ref.size, max_new_tokens=int(new_tokens))
         truth = self.studio.samples[ref.sample_id].truth(question) if ref.sample_id else None
-        yield (*working_cards(f"encoding {ref.num_frames} frames"), gr.skip(), gr.skip())
+        title = merged_title(settings.method)
+        yield (*working_cards(f"encoding {ref.num_frames} frames", title), gr.skip(), gr.skip())
         for columns in self.studio.ask(ref, question, settings, int(new_tokens)):
             yield (*_cards(columns, truth), gr.skip(), gr.skip())
         if runs > 1:
@@ -74,16 +76,18 @@ class Comparer:
                 busy = f"timing run {done} of {runs}" if done <= runs else ""
                 yield (*_cards(columns, truth, busy), gr.skip(), gr.skip())
         layer = self.studio.merge_layer(settings)
-        if any(column.answer for column in columns):
+        if any(column.answer for column in columns) and columns[1].plan:
             clip = next(column.prefix.encoded.clip for column in columns if column.prefix)
             seen = run_truth(self.studio.llm, clip, question)
             history = [*history, run_record(ref, question, settings, columns, layer, seen, int(new_tokens))]
-        yield (*_cards(columns, truth), history, _curve_update(history, ref, layer))
+        yield (*_cards(columns, truth), history, _view_update(history, ref, layer, columns[1]))
 
-    def another_video(self, ref: VideoRef, history: list[dict], *values):
+    def another_video(self, ref: VideoRef, history: list[dict], **values):
         """Both cards empty again; what was measured on this video before is the inspector's prediction."""
-        layer = self.studio.merge_layer(settings_from(*values))
-        return (*empty_cards(), _curve_update(history, ref, layer), gr.Accordion(visible=False))
+        settings = settings_from(values)
+        layer = self.studio.merge_layer(settings)
+        cards = empty_cards(merged_title(settings.method))
+        return (*cards, _curve_update(history, ref, layer), gr.Accordion(visible=False))
 
 
 def chart_of(history: list[dict], dark: bool) -> tuple:
@@ -162,9 +166,9 @@ def wire_compare(
     gr.on(asking, inputs=c.question, outputs=[c.left, c.right], js=_asking_js(), **BROWSER_ONLY)
     asked = gr.on(
         asking, plain_errors(of_video(comparer.answers)),
-        [explore.visit, c.question, controls.runs, controls.new_tokens, c.runs, *controls.settings],
-        [c.left, c.right, c.runs, explore.view], show_progress="minimal", show_progress_on=[c.left, c.right],
-        trigger_mode="once", **MODEL,
+        [explore.visit, c.question, controls.runs, controls.new_tokens, c.runs],
+        [c.left, c.right, c.runs, explore.view], inputs_kwargs=controls.settings, show_progress="minimal",
+        show_progress_on=[c.left, c.right], trigger_mode="once", **MODEL,
     )  # fmt: skip
     idle_after(asked, c.ask, c.stop, "Ask", explore.opened.change)
     c.stop.click(stopped_cards, None, [c.left, c.right], **INSTANT)
@@ -173,8 +177,8 @@ def wire_compare(
     c.runs.change(chart_of, [c.runs, dark], [c.chart, c.chart_box], **INSTANT)
     c.suggestions.click(lambda row: row[0], c.suggestions, c.question, **INSTANT)
     explore.opened.change(
-        of_video(comparer.another_video), [explore.visit, c.runs, *controls.settings],
-        [c.left, c.right, explore.view, c.chart_box], **INSTANT,
+        of_video(comparer.another_video), [explore.visit, c.runs],
+        [c.left, c.right, explore.view, c.chart_box], inputs_kwargs=controls.settings, **INSTANT,
     )  # fmt: skip
 
 
@@ -197,6 +201,12 @@ def stopped_cards() -> tuple[str, str]:
 
 def _curve_update(history: list[dict], ref: VideoRef, layer: int) -> gr.HTML:
     return gr.HTML(settings=as_update({"curve": prefill_curve(history, ref, layer)}))
+
+
+def _view_update(history: list[dict], ref: VideoRef, layer: int, column: Column) -> gr.HTML:
+    """As `_curve_update`; a method that acts inside the model has a picture from now on."""
+    plan = {"plan": plan_payload(column.plan)} if column.plan and column.reduces.acts_on != "tokens" else {}
+    return gr.HTML(settings=as_update({"curve": prefill_curve(history, ref, layer), **plan}))
 
 
 def _cards(columns: tuple[Column, Column], truth: str | None, busy: str = "") -> tuple[str, str]:

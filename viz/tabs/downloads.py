@@ -8,19 +8,21 @@ from pathlib import Path
 
 import gradio as gr
 
+from sttm_core.methods import Sttm
 from sttm_core.provenance import environment
 from sttm_core.video import write_mp4
 
 from ..files import Files
 from ..inspector import export_html
+from ..inspector.recorded import plan_payload
 from ..overlay import GhostOverlay, Mixed, QuadtreeOverlay, render_video
 from ..plan_files import write_figure, write_plan
 from ..seen import seen_rows
 from ..studio import Studio, VideoRef
 from .compare import Compare
-from .controls import Controls, settings_from
+from .controls import Controls, settings_from, sttm_settings
 from .errors import plain_errors
-from .explore import BROWSER_ONLY, INSPECTOR_ID, OPENING, Explore
+from .explore import BROWSER_ONLY, INSPECTOR_ID, OPENING, Explore, inspector_settings
 from .history import HISTORY, history_row
 from .link import link_js
 from .visit import whatever_is_shown
@@ -44,12 +46,15 @@ class Exporter:
     def __init__(self, studio: Studio, files: Files) -> None:
         self.studio, self.files = studio, files
 
-    def page(self, ref: VideoRef, history: list[dict], *values) -> str:
+    def page(self, ref: VideoRef, history: list[dict], **values) -> str:
         """The inspector with its video, sliders and the visit's runs as one HTML file."""
-        settings = settings_from(*values)
-        data = self.studio.inspector_data(ref, settings)
-        plan = data.plan(settings)
-        chosen = {"tauSpatial": plan.tau_spatial, "tauTemporal": plan.tau_temporal, "rules": settings.method.rules}
+        settings = settings_from(values)
+        behind = sttm_settings(values)
+        data = self.studio.inspector_data(ref, behind)
+        chosen = inspector_settings(data.plan(behind))
+        if settings.name != Sttm.name:
+            plan = self.studio.plan(ref, settings, last_question(history, ref))
+            chosen |= {"method": settings.name, "plan": plan_payload(plan)}
         runs = [dict(zip(HISTORY, history_row(run), strict=True)) for run in history]
         path = self.files.new(f"{_stem(ref)}-inspector.html")
         path.write_text(export_html(data, chosen, runs, self._seen(ref, history)), encoding="utf-8")
@@ -58,31 +63,40 @@ class Exporter:
     def _seen(self, ref: VideoRef, history: list[dict]) -> list[tuple[str, str]]:
         """What the model saw in the last run of this video, or would see."""
         for run in reversed(history):
-            if run["frames"]["content_hash"] == ref.content_hash and len(run["frames"]["indices"]) == ref.num_frames:
+            if _same_video(run, ref):
                 return seen_rows(run)
         clip = self.studio.clip(ref)
         return seen_rows({"frames": clip.frames_dict(), "environment": environment(self.studio.llm)})
 
-    def figure(self, ref: VideoRef, history: list[dict], *values) -> str:
+    def figure(self, ref: VideoRef, history: list[dict], **values) -> str:
         """Frames, partition and chains in the paper's style, as PDF."""
-        settings = settings_from(*values)
-        encoded, plan = self.studio.planned(ref, settings)
+        settings = settings_from(values)
+        encoded, plan = self.studio.planned(ref, settings, last_question(history, ref))
         return str(write_figure(encoded, plan, self.files.new(f"{_stem(ref)}-merged.pdf")))
 
-    def data(self, ref: VideoRef, history: list[dict], *values) -> str:
+    def data(self, ref: VideoRef, history: list[dict], **values) -> str:
         """The plan at the present settings and the runs of the visit, as JSON."""
-        settings = settings_from(*values)
-        plan = self.studio.plan(ref, settings)
+        settings = settings_from(values)
+        plan = self.studio.plan(ref, settings, last_question(history, ref))
         return str(write_plan(plan, history, self.files.new(f"{_stem(ref)}-plan.json")))
 
-    def film(self, ref: VideoRef, history: list[dict], *values, progress=gr.Progress()) -> str:
+    def film(self, ref: VideoRef, history: list[dict], *, progress=gr.Progress(), **values) -> str:
         """The frames with partition and merged area drawn on them, as MP4."""
-        settings = settings_from(*values)
-        encoded, plan = self.studio.planned(ref, settings)
+        settings = settings_from(values)
+        encoded, plan = self.studio.planned(ref, settings, last_question(history, ref))
         frames, times = encoded.clip.frames[encoded.step_frames], encoded.clip.times[encoded.step_frames]
         drawn = render_video(frames, plan, Mixed([GhostOverlay(), QuadtreeOverlay()]), times=times)
         pictures = progress.tqdm(drawn, total=len(frames), desc="drawing")
         return str(write_mp4(pictures, self.files.new(f"{_stem(ref)}-merged.mp4"), VIDEO_FPS))
+
+
+def last_question(history: list[dict], ref: VideoRef) -> str:
+    """What this video was asked last; empty if nothing was."""
+    return next((run["question"] for run in reversed(history) if _same_video(run, ref)), "")
+
+
+def _same_video(run: dict, ref: VideoRef) -> bool:
+    return run["frames"]["content_hash"] == ref.content_hash and len(run["frames"]["indices"]) == ref.num_frames
 
 
 def build_downloads() -> Downloads:
@@ -105,23 +119,24 @@ def wire_downloads(
     makers = {"html": exporter.page, "mp4": exporter.film, "pdf": exporter.figure, "json": exporter.data}
     for kind, (button, file) in downloads.exports.items():
         made = button.click(
-            plain_errors(whatever_is_shown(makers[kind])), [explore.visit, compare.runs, *c.settings], file,
-            show_progress_on=explore.view, **OPENING,
+            plain_errors(whatever_is_shown(makers[kind])), [explore.visit, compare.runs], file,
+            inputs_kwargs=c.settings, show_progress_on=explore.view, **OPENING,
         )  # fmt: skip
         made.success(js=_save_js(f"{kind}-file"), **BROWSER_ONLY)
-    linked = [c.sample, c.frames, *c.settings, compare.question]
-    downloads.share.click(inputs=linked, outputs=downloads.link, js=_copy_js(), **BROWSER_ONLY)
-    chosen = (c.sample, c.frames, c.mode, c.prefer, c.rules, c.position_rule, c.merge_layer)
-    moves = [component.change for component in chosen]
-    moves += [slider.release for slider in (c.tau_s, c.tau_t, c.budget)]
+    linked = [c.sample, c.frames, compare.question, *c.settings.values()]
+    copy = _copy_js(link_js(INSPECTOR_ID, list(c.settings)))
+    downloads.share.click(inputs=linked, outputs=downloads.link, js=copy, **BROWSER_ONLY)
+    sliders = [*c.taus, c.settings["percent"]]
+    chosen = [c.sample, c.frames, *(each for each in c.settings.values() if each not in sliders)]
+    moves = [component.change for component in chosen] + [slider.release for slider in sliders]
     moves += [explore.view.change, explore.view.select, compare.question.blur]
-    gr.on(moves, inputs=linked, js=link_js(INSPECTOR_ID), **BROWSER_ONLY)
+    gr.on(moves, inputs=linked, js=link_js(INSPECTOR_ID, list(c.settings)), **BROWSER_ONLY)
 
 
-def _copy_js() -> str:
+def _copy_js(link: str) -> str:
     """Copy the link; where the browser does not let us, only show it."""
     return f"""async (...values) => {{
-      const link = ({link_js(INSPECTOR_ID)})(...values);
+      const link = ({link})(...values);
       let label = "Copied";
       try {{ await navigator.clipboard.writeText(link); }} catch {{ label = "Copy this link"; }}
       if (!values[0]) label += " (settings only: your own video stays with you)";

@@ -2,31 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import gradio as gr
 
+from sttm_core.methods import Sttm
+from sttm_core.methods.sttm.plan import MergePlan
 from sttm_core.presets import presets_for
 from sttm_core.settings import RunSettings
 
-from ..budget_words import budget_words
+from ..budget_words import budget_words, plan_words, waiting_words
 from ..files import Files
 from ..inspector import InspectorData
 from ..inspector.component import SLIDERS_JS, as_update, component
+from ..inspector.recorded import plan_payload, waiting_payload
 from ..precomputed import ROUTE
 from ..studio import Studio, VideoRef, with_thresholds
 from .controls import (
     BUDGET,
-    MODEL_DEFAULT,
     NO_PRESET,
-    THRESHOLDS,
+    NUMBERS,
+    PANEL,
+    TAUS,
     Controls,
+    method_about,
+    panel_updates,
     preset_frames,
     preset_updates,
     settings_from,
+    shown_for,
+    sttm_settings,
     warn_of_fewer_frames,
 )
 from .errors import plain_errors
@@ -43,12 +51,18 @@ LINKED_JS = f"""() => {{
   const say = () => ({VIEW} ? {VIEW}.message("Opening the linked view…") : requestAnimationFrame(say));
   if (asked) say();
 }}"""  # the page comes with the first sample: it must not be taken for the linked one
-FOUND_JS = f"""(mode, found, ...shown) => {{
-  if (mode !== "{BUDGET}" || !found?.words) return shown;
-  const {{words, ...thresholds}} = found;
-  {VIEW}?.set(thresholds);
-  return [found.tauSpatial, found.tauTemporal, words];
-}}"""  # who went back to thresholds while they were being found keeps their own
+FOUND_JS = f"""(method, mode, found, ...shown) => {{
+  if (!found?.words || found.method !== method) return shown;
+  const {{words, tauSpatial, tauTemporal}} = found;
+  if (method !== "{Sttm.name}") return [shown[0], shown[1], words];
+  if (mode !== "{BUDGET}") return shown;
+  {VIEW}?.set({{tauSpatial, tauTemporal}});
+  return [tauSpatial, tauTemporal, words];
+}}"""  # who went back to thresholds, or to another method, while they were being found keeps their own
+PLANNING_JS = f"""(method) => {{
+  {VIEW}?.set({{method}});
+  if (method !== "{Sttm.name}") {VIEW}?.busy("Planning…");
+}}"""  # at once, before the server knows
 SEEN = (
     "One frame as the language model reads it: each bright box is one token; darkened boxes were merged into a token "
     "of an earlier frame."
@@ -112,35 +126,32 @@ class Explorer:
             return None
         link, s = Link.of(query, self.studio), self.studio
         ref = s.open_sample(link.sample, link.num_frames)
-        by_budget = link.settings.retention is not None
+        settings = link.settings
+        behind = settings if settings.name == Sttm.name else s.start
         return ref, (
-            *updates(self.showing(ref, link.settings, link.frame), interactive=not by_budget),
+            *updates(self.showing(ref, settings, behind, link.frame), interactive=settings.retention is None),
             gr.Dropdown(value=link.sample), gr.Slider(value=ref.asked),
-            gr.Radio(value=BUDGET if by_budget else THRESHOLDS),
-            gr.Slider(value=round(100 * (link.settings.retention or 0.3)), visible=by_budget),
-            gr.Radio(value=link.settings.method.prefer, visible=by_budget),
-            gr.Radio(value=link.settings.method.rules), gr.Radio(value=link.settings.position_rule or MODEL_DEFAULT),
-            gr.Slider(value=s.merge_layer(link.settings)),
-            gr.Textbox(value=link.question) if link.question else gr.skip(),
+            gr.Textbox(value=link.question) if link.question else gr.skip(), method_about(settings.name),
+            *panel_updates(settings, s.merge_layer(behind)),
         )  # fmt: skip
 
-    def open_sample(self, shown: VideoRef, sample_id: str, preset: str, *values) -> tuple:
+    def open_sample(self, shown: VideoRef, sample_id: str, preset: str, **values) -> tuple:
         """Another sample, at its own number of frames, or at what the chosen published setting takes of it."""
         ref = self.studio.open_sample(sample_id, self._frames(preset, None))
         warn_of_fewer_frames(self.studio, preset, ref)
-        return ref, (*self.shown_updates(ref, settings_from(*values)), gr.Slider(value=ref.asked), gr.skip())
+        return ref, (*self.shown_updates(ref, values), gr.Slider(value=ref.asked), gr.skip())
 
     def open_upload(
-        self, shown: VideoRef, path: str, frames: int, preset: str, *values, progress=gr.Progress()
+        self, shown: VideoRef, path: str, frames: int, preset: str, *, progress=gr.Progress(), **values
     ) -> tuple:
         """A visitor's own file, with the frames that the panel says or the chosen published setting takes of it."""
         progress(0.1, desc="decoding")
-        ref, settings = self.studio.open(path, self._frames(preset, int(frames))), settings_from(*values)
+        ref, settings = self.studio.open(path, self._frames(preset, int(frames))), settings_from(values)
         warn_of_fewer_frames(self.studio, preset, ref)
         self.warn(ref, settings)
         progress(0.4, desc=f"encoding {ref.num_frames} frames")
         count = gr.skip() if preset == NO_PRESET else gr.Slider(value=ref.asked)
-        return ref, (*self.shown_updates(ref, settings), count, gr.Dropdown(value=None))
+        return ref, (*self.shown_updates(ref, values), count, gr.Dropdown(value=None))
 
     def _frames(self, preset: str, frames: int | None) -> int | Callable[[float], int] | None:
         """What to open a video with: ``frames``, unless a published setting is chosen."""
@@ -152,21 +163,22 @@ class Explorer:
         if expected.warning:
             gr.Warning(expected.warning, title="Large video")
 
-    def reopen(self, shown: VideoRef, frames: int, *values, progress=gr.Progress()) -> tuple:
+    def reopen(self, shown: VideoRef, frames: int, *, progress=gr.Progress(), **values) -> tuple:
         """The same video with another number of frames or another merge layer."""
-        settings = settings_from(*values)
+        settings = settings_from(values)
         ref = self._again(shown, frames, settings, progress)
-        return ref, (*self.shown_updates(ref, settings), gr.skip(), gr.skip())
+        return ref, (*self.shown_updates(ref, values), gr.skip(), gr.skip())
 
-    def reopen_as_published(self, shown: VideoRef, frames: int, *values, progress=gr.Progress()) -> tuple:
+    def reopen_as_published(self, shown: VideoRef, frames: int, *, progress=gr.Progress(), **values) -> tuple:
         """The same video as a published setting, already in the panel, merges it."""
-        settings = settings_from(*values)
+        settings = settings_from(values)
         ref = self._again(shown, frames, settings, progress)
         return ref, (*updates(self.showing(ref, settings)), gr.skip(), gr.skip())
 
-    def shown_updates(self, ref: VideoRef, settings: RunSettings) -> tuple:
+    def shown_updates(self, ref: VideoRef, values: Mapping[str, Any]) -> tuple:
         """Updates that show another video; thresholds that are not a budget's stay where they are by then."""
-        return updates(self.showing(ref, settings), keep=settings.retention is None)
+        settings, behind = settings_from(values), sttm_settings(values)
+        return updates(self.showing(ref, settings, behind), keep=behind.retention is None)
 
     def _again(self, ref: VideoRef, frames: int, settings: RunSettings, progress: gr.Progress) -> VideoRef:
         """The same video with so many frames, after a warning where it won't fit."""
@@ -178,31 +190,47 @@ class Explorer:
         self.warn(ref, settings)
         return ref
 
-    def budget(self, ref: VideoRef, *values) -> dict[str, float | str] | None:
-        """Thresholds for the budget, as the inspector takes them, and words about them; None by thresholds."""
-        settings = settings_from(*values)
+    def budget(self, ref: VideoRef, **values) -> tuple[dict[str, Any] | None, Any]:
+        """What a budget leaves: words and STTM's thresholds for `FOUND_JS`, and the view of another method's plan."""
+        settings = settings_from(values)
         if settings.retention is None:
-            return None
+            return None, gr.skip()
+        if settings.name != Sttm.name:
+            recorded, words = self.recorded(ref, settings)
+            return {"method": settings.name, "words": words}, gr.HTML(settings=as_update({"plan": recorded}))
         plan = self.studio.plan(ref, settings)
         if plan.retention > settings.retention:
             gr.Warning(f"This video can't go below {plan.retention:.1%}; that is what you see.", title="Budget")
-        words = budget_words(plan, settings.retention)
-        return {"tauSpatial": plan.tau_spatial, "tauTemporal": plan.tau_temporal, "words": words}
+        found = {"method": settings.name, "words": budget_words(plan, settings.retention)}
+        return found | {"tauSpatial": plan.tau_spatial, "tauTemporal": plan.tau_temporal}, gr.skip()
 
-    def showing(self, ref: VideoRef, settings: RunSettings, frame: int | None = None) -> Showing:
-        """The video with these settings, encoded or precomputed; at a frame, or else where its needle is seen."""
-        words = ""
-        if settings.retention is not None:
-            plan = self.studio.plan(ref, settings)
-            words, settings = budget_words(plan, settings.retention), with_thresholds(settings, plan)
-        data = self.studio.inspector_data(ref, settings)
-        chosen = {
-            "tauSpatial": settings.method.tau_spatial, "tauTemporal": settings.method.tau_temporal,
-            "rules": settings.method.rules,
-            "frame": _first_look(data) if frame is None else frame,
-        }  # fmt: skip
+    def recorded(self, ref: VideoRef, settings: RunSettings) -> tuple[dict[str, Any], str]:
+        """The plan of a method that is not STTM for the browser, and words about it."""
+        method = settings.method
+        if method.acts_on != "tokens":
+            return waiting_payload(method.name, waiting_words(method)), waiting_words(method)
+        plan = self.studio.plan(ref, settings)
+        return plan_payload(plan), plan_words(plan, settings.retention)
+
+    def showing(
+        self, ref: VideoRef, settings: RunSettings, behind: RunSettings | None = None, frame: int | None = None
+    ) -> Showing:
+        """The video with these settings, encoded or precomputed; at a frame, or else where its needle is seen.
+
+        Args:
+            behind: STTM's settings, where ``settings`` are of another method.
+        """
+        behind, words = behind or settings, ""
+        if behind.retention is not None:
+            plan = self.studio.plan(ref, behind)
+            words, behind = budget_words(plan, behind.retention), with_thresholds(behind, plan)
+        data = self.studio.inspector_data(ref, behind)
+        chosen = inspector_settings(behind.method) | {"frame": _first_look(data) if frame is None else frame}
+        if settings.name != Sttm.name:
+            recorded, words = self.recorded(ref, settings)
+            chosen |= {"method": settings.name, "plan": recorded}
         questions = self.studio.samples[ref.sample_id].questions if ref.sample_id else ()
-        pictures = f"{ROUTE}/{ref.sample_id}" if self.studio.precomputed_data(ref, settings) else None
+        pictures = f"{ROUTE}/{ref.sample_id}" if self.studio.precomputed_data(ref, behind) else None
         return Showing(
             ref, data.payload(pictures), chosen, dict(data.ranges),
             [[q.text] for q in questions], self._about(ref, data), words,
@@ -220,6 +248,12 @@ class Explorer:
         return f"{sample.description}\n\n<small>{facts}{credit}</small>"
 
 
+def inspector_settings(sttm: Sttm | MergePlan) -> dict[str, Any]:
+    """STTM's settings as the inspector takes them, of the method or of what it merged."""
+    rules = sttm.method.rules if isinstance(sttm, MergePlan) else sttm.rules
+    return {"tauSpatial": sttm.tau_spatial, "tauTemporal": sttm.tau_temporal, "rules": rules, "method": Sttm.name}
+
+
 def _first_look(data: InspectorData) -> int:
     """The frame to open a video at: amid its first needle, where it has one."""
     return sum(data.needles[0]["frames"]) // 2 if data.needles else 0
@@ -235,9 +269,11 @@ def updates(showing: Showing, interactive: bool | None = None, keep: bool = Fals
     sliders, settings = showing.sliders, showing.settings
     if keep:
         sliders = [{name: value for name, value in slider.items() if name != "value"} for slider in sliders]
-        settings = {"frame": settings["frame"], "keep": True}
+        kept = ("tauSpatial", "tauTemporal", "rules")
+        settings = {name: value for name, value in settings.items() if name not in kept} | {"keep": True}
     active = {} if interactive is None else {"interactive": interactive}
     seen = {} if interactive is None else {"visible": not interactive}
+    active |= {} if interactive is None else {"visible": showing.settings["method"] == Sttm.name}
     s, t = sliders
     return (
         gr.HTML(value=showing.payload, settings=as_update(settings), message=""),
@@ -266,48 +302,69 @@ def wire_explore(
 ) -> None:  # fmt: skip
     """Connect panel and inspector."""
     explorer, c, e = Explorer(studio), controls, explore
-    taus = [c.tau_s, c.tau_t]
+    taus, own = c.taus, c.settings
     shown = [e.opened, e.view, suggestions, c.about, c.original, c.player, *taus, c.found]
     both = [*shown, c.frames, c.sample]
-    linked = [
-        *shown, c.sample, c.frames, c.mode, c.budget, c.prefer, c.rules, c.position_rule, c.merge_layer, question
-    ]  # fmt: skip
+    linked = [*shown, c.sample, c.frames, question, c.method_about, *(own[name] for name in PANEL)]
     app.load(js=LINKED_JS, **BROWSER_ONLY)
     arrived = app.load(
         plain_errors(opens(explorer.open_linked)), e.visit, linked, show_progress="hidden", **OPENING
     )
     arrived.then(js=f"() => {{ {ARRIVED_JS}; {VIEW}?.message(''); }}", **BROWSER_ONLY)
-    loading = {"show_progress_on": e.view, **OPENING}
-    reopening, own = [e.visit, c.frames, *c.settings], [c.preset, *c.settings]
-    c.sample.input(plain_errors(opens(explorer.open_sample)), [e.visit, c.sample, *own], both, **loading)
-    c.upload.upload(plain_errors(opens(explorer.open_upload)), [e.visit, c.upload, c.frames, *own], both, **loading)
-    gr.on([c.frames.release, c.merge_layer.release], plain_errors(opens(explorer.reopen)), reopening, both, **loading)
+    loading = {"show_progress_on": e.view, "inputs_kwargs": own, **OPENING}
+    reopening, names = [e.visit, c.frames], ("rules", "position_rule", "merge_layer")
+    c.sample.input(plain_errors(opens(explorer.open_sample)), [e.visit, c.sample, c.preset], both, **loading)
+    c.upload.upload(
+        plain_errors(opens(explorer.open_upload)), [e.visit, c.upload, c.frames, c.preset], both, **loading
+    )
+    resized = [c.frames.release, own["merge_layer"].release]
+    gr.on(resized, plain_errors(opens(explorer.reopen)), reopening, both, **loading)
     chosen = c.preset.input(
         plain_errors(of_video(partial(preset_updates, studio))), [e.visit, c.preset],
-        [c.mode, *taus, c.rules, c.position_rule, c.merge_layer, c.frames], **INSTANT,
+        [own["mode"], *taus, *(own[name] for name in names), c.frames], **INSTANT,
     )  # fmt: skip
     chosen.then(plain_errors(opens(explorer.reopen_as_published)), reopening, both, **loading)
     if presets_for(studio.llm.name):  # who then chooses a number of frames has left the published sampling
         c.frames.release(outputs=c.preset, js=f"() => {NO_PRESET!r}", **BROWSER_ONLY)
-    for slider, name in ((c.tau_s, "tauSpatial"), (c.tau_t, "tauTemporal")):
+    for slider, name in zip(taus, ("tauSpatial", "tauTemporal"), strict=True):
         slider.input(inputs=slider, js=_set_js(name), **BROWSER_ONLY)
-    c.rules.input(inputs=c.rules, js=_set_js("rules"), **BROWSER_ONLY)
+    own["rules"].input(inputs=own["rules"], js=_set_js("rules"), **BROWSER_ONLY)
     e.view.change(outputs=taus, js=SLIDERS_JS.format(id=INSPECTOR_ID), **BROWSER_ONLY)
     c.original.expand(plain_errors(of_video(OriginalVideo(files).show)), e.visit, c.player, **OPENING)
-    c.mode.input(_mode_controls, c.mode, [c.budget, c.prefer, c.found, *taus], **INSTANT)
-    found = gr.JSON(visible="hidden")
-    finding = gr.on(
-        [c.budget.release, c.mode.input, c.prefer.input, c.rules.input],
-        plain_errors(of_video(explorer.budget, late={})),
-        [e.visit, *c.settings], found, show_progress="hidden", trigger_mode="always_last", **OPENING,
+    gr.on(
+        [own["method"].input, own["mode"].input], partial(panel_shown, bool(presets_for(studio.llm.name))),
+        [own["method"], own["mode"]],
+        [c.found, c.preset, c.method_about, *(own[name] for name in shown_for(Sttm.name, BUDGET))], **INSTANT,
     )  # fmt: skip
-    finding.success(inputs=[c.mode, found, *taus, c.found], outputs=[*taus, c.found], js=FOUND_JS, **BROWSER_ONLY)
+    _wire_budget(explorer, controls, explore)
 
 
-def _mode_controls(mode: str) -> tuple:
-    by_budget = mode == BUDGET
-    taus = [gr.Slider(interactive=not by_budget) for _ in range(2)]
-    return gr.Slider(visible=by_budget), gr.Radio(visible=by_budget), gr.HTML(visible=by_budget), *taus
+def _wire_budget(explorer: Explorer, c: Controls, e: Explore) -> None:
+    """What a budget leaves is asked of the server when its slider is let go, or another setting of it changes."""
+    own, found = c.settings, gr.JSON(visible="hidden")
+    moves = [own["percent"].release, *(own[name].input for name in ("method", "mode", "prefer", "rules"))]
+    moves += [own[name].submit for name in NUMBERS] + [own[name].blur for name in NUMBERS]
+    gr.on(moves, inputs=own["method"], js=PLANNING_JS, **BROWSER_ONLY)
+    finding = gr.on(
+        moves, plain_errors(of_video(explorer.budget, late=({}, gr.skip()))), e.visit, [found, e.view],
+        inputs_kwargs=own, show_progress="hidden", trigger_mode="always_last", **OPENING,
+    )  # fmt: skip
+    finding.success(
+        inputs=[own["method"], own["mode"], found, *c.taus, c.found], outputs=[*c.taus, c.found], js=FOUND_JS,
+        **BROWSER_ONLY,
+    )  # fmt: skip
+    finding.failure(js=f"() => {{ {VIEW}?.busy(''); }}", **BROWSER_ONLY)
+
+
+def panel_shown(presets: bool, method: str, mode: str) -> tuple:
+    """Which controls a method and a mode need: of what was found, presets, words about the method, all settings."""
+    shown, sttm = shown_for(method, mode), method == Sttm.name
+    by_thresholds = sttm and mode != BUDGET
+    more = {name: {"interactive": by_thresholds} for name in TAUS}
+    return (
+        gr.update(visible=not by_thresholds), gr.update(visible=sttm and presets), method_about(method),
+        *(gr.update(visible=visible, **more.get(name, {})) for name, visible in shown.items()),
+    )  # fmt: skip
 
 
 def _set_js(name: str) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from sttm_core.comparison import answer_dict, knobs_used
+from sttm_core.methods import METHODS
 from sttm_core.settings import RunSettings
 
 from ..files import Files
@@ -15,7 +16,7 @@ from ..labels import duration
 from ..studio import Column, VideoRef
 
 HISTORY = (
-    "question", "all tokens", "merged", "answer", "kept", "τ_S", "τ_T", "TTFT all", "TTFT merged", "faster",
+    "question", "method", "all tokens", "merged", "answer", "kept", "τ_S", "τ_T", "TTFT all", "TTFT merged", "faster",
     "video", "frames", "rules",
 )  # fmt: skip
 
@@ -53,14 +54,15 @@ def run_record(
 def history_row(run: dict) -> list:
     """One line of the table, in the order of `HISTORY`."""
     left, right, settings = run["baseline"], run["merged"], run["settings"]
-    both = left and right
+    both, method = left and right, METHODS[settings["method"]].title
+    taus = [f"{settings[name]:.4g}" if name in settings else "" for name in ("tau_spatial", "tau_temporal")]
     return [
-        run["question"], left["text"] if left else "(failed)", right["text"] if right else "(failed)",
+        run["question"], method, left["text"] if left else "(failed)", right["text"] if right else "(failed)",
         ("same" if left["text"] == right["text"] else "changed") if both else "",
-        f"{run['retention']:.1%}", f"{settings['tau_spatial']:.4g}", f"{settings['tau_temporal']:.4g}",
+        f"{run['retention']:.1%}", *taus,
         duration(left["ttft_s"]) if left else "", duration(right["ttft_s"]) if right else "",
         f"×{left['ttft_s'] / right['ttft_s']:.2f}" if both else "",
-        run["video"], len(run["frames"]["indices"]), settings["rules"],
+        run["video"], len(run["frames"]["indices"]), settings.get("rules", ""),
     ]  # fmt: skip
 
 

@@ -2,26 +2,57 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import Any
 
 from sttm_core.method import RULES
+from sttm_core.methods import METHODS, Sttm
 from sttm_core.positions import POSITION_RULES
 from sttm_core.settings import RunSettings
 
 from ..studio import Studio
+from .controls import BUDGET, DEFAULT_BUDGET, NUMBERS, TAUS, THRESHOLDS, shown_for
 
 LONGEST_QUESTION = 500
 ARRIVED_JS = "window.sttmArrived = true"
-READ = {
-    "ts": ("tau_spatial", float),
-    "tt": ("tau_temporal", float),
-    "budget": ("retention", lambda percent: float(percent) / 100),
-    "prefer": ("prefer", str),
-    "rules": ("rules", lambda rules: {name: name for name in RULES}[rules]),  # those that the page can draw
-    "positions": ("position_rule", str),
-}  # names in an address: field of `RunSettings`, how to read it
+NAMES = {
+    "tau_spatial": "ts", "tau_temporal": "tt", "percent": "budget", "position_rule": "positions",
+    "merge_layer": "layer",
+}  # settings that an address writes shorter than their names  # fmt: skip
+
+
+def _whole_number(text: str) -> int:
+    """ValueError unless ``text`` is plain digits."""
+    if not (text.isascii() and text.isdigit() and len(text) < 9):
+        raise ValueError(text)
+    return int(text)
+
+
+def _readers() -> dict[str, tuple[str, Callable[[str], Any]]]:
+    """Fields of `RunSettings` by their names in an address, and how to read each; the method comes first."""
+    read = {
+        "method": ("method", str),
+        "ts": ("tau_spatial", float),
+        "tt": ("tau_temporal", float),
+        "budget": ("retention", lambda percent: float(percent) / 100),
+        "prefer": ("prefer", str),
+        "rules": ("rules", lambda rules: {name: name for name in RULES}[rules]),  # those that the page can draw
+        "positions": ("position_rule", str),
+    }
+    return read | {n: (n, _whole_number if isinstance(v, int) else float) for n, v in NUMBERS.items()}
+
+
+READ = _readers()
+
+
+def written(method: str, mode: str) -> list[str]:
+    """Names of the panel's settings that an address has to say."""
+    shown = [name for name, visible in shown_for(method, mode).items() if visible and name != "mode"]
+    thresholds = [] if mode == THRESHOLDS and method == Sttm.name else list(TAUS)
+    return ["method"] * (method != Sttm.name) + [name for name in shown if name not in thresholds]
 
 
 @dataclass(frozen=True)
@@ -48,18 +79,24 @@ class Link:
         )
 
 
-def link_js(inspector_id: str) -> str:
+def link_js(inspector_id: str, names: Sequence[str]) -> str:
     """JavaScript that writes the settings into the address bar and returns the whole address.
 
     Not before `ARRIVED_JS` has run: until the server has read what the address asks for, it stays as it was opened.
-    Its arguments are the values of the sample, the frames, ``Controls.settings`` and the question.
+    Its arguments are the values of the sample, the frames, the question and of the settings called ``names``.
     """
-    return f"""(sample, frames, mode, ts, tt, budget, prefer, rules, positions, layer, question) => {{
+    kinds = {mode: written(Sttm.name, mode) for mode in (THRESHOLDS, BUDGET)}
+    kinds |= {method: written(method, BUDGET) for method in METHODS if method != Sttm.name}
+    return f"""(sample, frames, question, ...given) => {{
       if (!window.sttmArrived) return location.href;
-      const query = new URLSearchParams(mode === "budget" ? {{budget, prefer}} : {{ts, tt}});
+      const names = {json.dumps(list(names))};
+      const values = Object.fromEntries(names.map((name, i) => [name, given[i]]));
+      const kind = values.method === {json.dumps(Sttm.name)} ? values.mode : values.method;
+      const query = new URLSearchParams();
+      for (const name of {json.dumps(kinds)}[kind]) query.set({json.dumps(NAMES)}[name] ?? name, values[name]);
       if (sample) query.set("sample", sample);
-      for (const [name, value] of Object.entries({{frames, rules, layer}})) query.set(name, value);
-      if ({list(POSITION_RULES)}.includes(positions)) query.set("positions", positions);
+      query.set("frames", frames);
+      if ({list(POSITION_RULES)}.includes(values.position_rule)) query.set("positions", values.position_rule);
       if (question) query.set("q", question);
       const view = window.sttmInspector?.get("{inspector_id}");
       if (view?.video) query.set("frame", view.settings().frame);
@@ -71,13 +108,15 @@ def link_js(inspector_id: str) -> str:
 
 
 def _settings(query: Mapping[str, str], studio: Studio) -> RunSettings:
+    """Layers are STTM's: other methods act where they were published to."""
     layers = studio.llm.merge_layers
-    layer = _whole(query, "layer", layers[-1])
-    settings = studio.start.but(merge_layer=None if layer is None else max(layers[0], layer))
+    layer, settings = _whole(query, "layer", layers[-1]), studio.start
     for name, (field, read) in READ.items():
         with suppress(ValueError, KeyError):  # the others may still make sense
             settings = settings.but(**{field: read(query[name])}) if name in query else settings
-    return settings
+    if settings.name != Sttm.name:
+        return settings if settings.retention else settings.but(retention=DEFAULT_BUDGET)
+    return settings.but(merge_layer=None if layer is None else max(layers[0], layer))
 
 
 def _whole(query: Mapping[str, str], name: str, most: int) -> int | None:

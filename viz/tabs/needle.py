@@ -36,9 +36,9 @@ class NeedleCheck:
     def __init__(self, studio: Studio) -> None:
         self.studio = studio
 
-    def run(self, new_tokens: int, *values, progress=gr.Progress()):
+    def run(self, new_tokens: int, *, progress=gr.Progress(), **values):
         """Both answers to every question whose truth is known, at the present settings; grows row by row."""
-        settings = settings_from(*values)
+        settings = settings_from(values)
         asked = [(s, q) for s in self.studio.samples.values() for q in s.questions if q.answer is not None]
         rows, right = [], [0, 0]
         for done, (sample, question) in enumerate(asked):
@@ -52,7 +52,7 @@ class NeedleCheck:
             rows.append([
                 sample.title, question.text, question.answer,
                 *(f"{'✓' if mark else '✗'} {text}" for mark, text in zip(marks, texts, strict=True)),
-                f"{plan.retention:.1%}", self._left(ref, question, columns),
+                f"{plan.retention:.1%}" if plan else "", self._left(ref, question, columns),
             ])  # fmt: skip
             yield _score(right, len(rows)), rows
 
@@ -86,8 +86,8 @@ def wire_needle(studio: Studio, controls: Controls, needle: Needle) -> None:
     """Connect the tab."""
     busy_from([needle.run.click], needle.run, needle.stop, "Checking…")
     running = needle.run.click(
-        plain_errors(NeedleCheck(studio).run), [controls.new_tokens, *controls.settings], [needle.score, needle.table],
-        show_progress_on=needle.score, **MODEL,
+        plain_errors(NeedleCheck(studio).run), controls.new_tokens, [needle.score, needle.table],
+        inputs_kwargs=controls.settings, show_progress_on=needle.score, **MODEL,
     )  # fmt: skip
     idle_after(running, needle.run, needle.stop, RUN)
 

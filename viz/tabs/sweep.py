@@ -9,6 +9,8 @@ import numpy as np
 
 from sttm_core.comparison import first_token
 from sttm_core.engine import EncodedVideo
+from sttm_core.method import Plan
+from sttm_core.methods import Sttm
 from sttm_core.methods.sttm.budget import retention_surface
 from sttm_core.methods.sttm.plan import MergePlan
 from sttm_core.settings import RunSettings
@@ -52,9 +54,9 @@ class Sweeper:
     def __init__(self, studio: Studio) -> None:
         self.studio = studio
 
-    def ladder(self, ref: VideoRef, question: str, new_tokens: int, *values, progress=gr.Progress()):
+    def ladder(self, ref: VideoRef, question: str, new_tokens: int, *, progress=gr.Progress(), **values):
         """Ask once a budget, from all tokens down, after a warm-up; the table grows row by row."""
-        settings, rows, first = settings_from(*values), [], None
+        settings, rows, first = settings_from(values), [], None
         self.studio.llm.check_prompt(question, ref.num_frames, ref.size, max_new_tokens=int(new_tokens))
         held = self.studio.hold(ref, settings)
         encoded = held.whole
@@ -62,25 +64,29 @@ class Sweeper:
         first_token(self.studio.llm, encoded, None, question, None, self.studio.allowance())
         for step, budget in enumerate(BUDGETS):
             progress(step / len(BUDGETS), desc=f"asking at {budget:.0%}")
-            plan = None if budget == 1 else encoded.plan(settings.but(retention=budget))
             allowance = self.studio.allowance()  # a question at each budget
-            prefix, _ = self.studio.prefix(held, settings, plan and plan.method, allowance=allowance)
+            at = settings.but(retention=budget)
+            method = None if budget == 1 else self.studio.method_for(held, at, question, allowance)
+            prefix, _ = self.studio.prefix(held, at, method, question, allowance)
+            plan = prefix.plan
             answer = self.studio.llm.answer(prefix, question, max_new_tokens=int(new_tokens), allowance=allowance)
             first = first or answer
             speedup = first.timings.language_model / answer.timings.language_model
             rows.append([
                 "all" if plan is None else f"{budget:.0%}",
                 f"{prefix.video_tokens / encoded.layout.num_patches:.1%}", prefix.video_tokens,
-                "" if plan is None else f"{plan.tau_spatial:.4g}", "" if plan is None else f"{plan.tau_temporal:.4g}",
+                *thresholds(plan),
                 answer.text, "yes" if answer.text == first.text else "changed",
                 duration(answer.timings.language_model), f"{speedup:.2f}",
                 self._needle_tokens(ref, encoded, plan, question),
             ])  # fmt: skip
             yield rows
 
-    def charts(self, ref: VideoRef, dark: bool, *values):
+    def charts(self, ref: VideoRef, dark: bool, **values):
         """The charts shown: retention over both thresholds with the present point, and over the frames."""
-        settings = settings_from(*values)
+        settings = settings_from(values)
+        if settings.name != Sttm.name:
+            raise ValueError(f"{settings.method.title} has no thresholds to draw this over; choose STTM.")
         encoded, plan = self.studio.planned(ref, settings)
         taus_s, taus_t = surface_axes(encoded, with_thresholds(settings, plan))
         surface = retention_surface(encoded.tables, taus_s, taus_t, rules=settings.method.rules)
@@ -94,17 +100,23 @@ class Sweeper:
             retention_per_frame(plan, times, dark=bool(dark)),
         )
 
-    def _needle_tokens(self, ref: VideoRef, encoded: EncodedVideo, plan: MergePlan | None, question: str) -> str:
+    def _needle_tokens(self, ref: VideoRef, encoded: EncodedVideo, plan: Plan | None, question: str) -> str:
         """Tokens that hold a patch of this question's needle, where it is known and in the sampled frames."""
         return ", ".join(str(tokens_in_box(n, plan)) for n in self.studio.needles_of(ref, encoded, question.strip()))
 
 
-def tokens_in_box(needle: dict, plan: MergePlan | None) -> int:
+def thresholds(plan: Plan | None) -> tuple[str, str]:
+    """What a plan of STTM used; empty for another one."""
+    return (f"{plan.tau_spatial:.4g}", f"{plan.tau_temporal:.4g}") if isinstance(plan, MergePlan) else ("", "")
+
+
+def tokens_in_box(needle: dict, plan: Plan | None) -> int:
     """Output tokens that hold at least one patch of the needle's box, in its frames; all patches without a plan."""
     (first, last), (y0, x0, y1, x1) = needle["frames"], needle["box"]
     if plan is None:
         return (last - first + 1) * (y1 - y0) * (x1 - x0)
-    return len(plan.member_of[first : last + 1, y0:y1, x0:x1].unique())
+    inside = plan.member_of[first : last + 1, y0:y1, x0:x1]
+    return len(inside[inside >= 0].unique())
 
 
 def empty_sweep() -> tuple:
@@ -158,13 +170,15 @@ def wire_sweep(
     busy_from(starts, sweep.run, sweep.stop, "Sweeping…", sweep.question)
     running = gr.on(
         starts, plain_errors(of_video(sweeper.ladder)),
-        [explore.visit, sweep.question, controls.new_tokens, *controls.settings], sweep.table, **MODEL,
+        [explore.visit, sweep.question, controls.new_tokens], sweep.table,
+        inputs_kwargs=controls.settings, **MODEL,
     )  # fmt: skip
     idle_after(running, sweep.run, sweep.stop, RUN, explore.opened.change)
     explore.opened.change(empty_sweep, None, [sweep.table, sweep.charts], **INSTANT)
     sweep.draw.click(
-        plain_errors(of_video(sweeper.charts)), [explore.visit, dark, *controls.settings],
-        [sweep.charts, sweep.surface, sweep.frames], show_progress_on=sweep.draw, **MODEL,
+        plain_errors(of_video(sweeper.charts)), [explore.visit, dark],
+        [sweep.charts, sweep.surface, sweep.frames], inputs_kwargs=controls.settings, show_progress_on=sweep.draw,
+        **MODEL,
     )  # fmt: skip
     main_question.change(lambda text: text, main_question, sweep.question, queue=False, show_progress="hidden",
                          api_visibility="private")  # fmt: skip
