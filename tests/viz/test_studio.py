@@ -68,7 +68,7 @@ class FakeModel:
         self.calls.append(column)
         if column in self.fails:
             raise OutOfMemoryError(f"The GPU's memory did not suffice for the {column}.")
-        return SimpleNamespace(encoded=encoded, plan=plan, column=column)
+        return SimpleNamespace(encoded=encoded, plan=plan, column=column, shares={"kept": 1.0})
 
     def answering(self, prefix, question, *, max_new_tokens, allowance):
         self.calls.append(f"answer {prefix.column}")

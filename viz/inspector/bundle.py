@@ -11,8 +11,8 @@ from .. import palette
 
 HERE = Path(__file__).parent
 MODULES = (  # a module comes after those that it imports
-    "dom", "colours", "planner", "video", "chains", "painting", "stage", "strip", "lanes", "numbers", "panel",
-    "story", "legend", "controls", "keyboard", "wiring", "inspector",
+    "dom", "colours", "planner", "video", "recorded", "chains", "painting", "stage", "strip", "lanes", "numbers",
+    "panel", "story", "legend", "controls", "keyboard", "wiring", "inspector",
 )  # fmt: skip
 _IMPORT = re.compile(r"^import \{[^}]*\} from \"[^\"]+\";\n", re.MULTILINE)
 _EXPORT = re.compile(r"^export (?=class|function|const)", re.MULTILINE)

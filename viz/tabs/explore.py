@@ -63,6 +63,10 @@ PLANNING_JS = f"""(method) => {{
   {VIEW}?.set({{method}});
   if (method !== "{Sttm.name}") {VIEW}?.busy("Planning…");
 }}"""  # at once, before the server knows
+FAILED_JS = f"""(method) => {{
+  {VIEW}?.set({{plan: {{method, title: "", waiting: "There is no plan at this budget; the message says why."}}}});
+  {VIEW}?.busy("");
+}}"""
 SEEN = (
     "One frame as the language model reads it: each bright box is one token; darkened boxes were merged into a token "
     "of an earlier frame."
@@ -353,7 +357,7 @@ def _wire_budget(explorer: Explorer, c: Controls, e: Explore) -> None:
         inputs=[own["method"], own["mode"], found, *c.taus, c.found], outputs=[*c.taus, c.found], js=FOUND_JS,
         **BROWSER_ONLY,
     )  # fmt: skip
-    finding.failure(js=f"() => {{ {VIEW}?.busy(''); }}", **BROWSER_ONLY)
+    finding.failure(inputs=own["method"], js=FAILED_JS, **BROWSER_ONLY)
 
 
 def panel_shown(presets: bool, method: str, mode: str) -> tuple:

@@ -2,6 +2,7 @@
 
 // Members (kept nodes) and links of a token, in scan order.
 export function chainOf(planner, token) {
+  if (planner.recorded) return patchesOf(planner, token);
   const { first, lastFrame, nodeFrame, token: tokenOf, frameStart, linkStart } = planner;
   const from = nodeFrame[first[token]];
   const to = lastFrame[token];
@@ -13,6 +14,16 @@ export function chainOf(planner, token) {
   }
   const { patchCount } = planner;
   return { token, from, to, members, links, patches: patchCount[token], bottleneck: bottleneckOf(planner, members, links) };
+}
+
+// Of a recorded plan: all patches of a token; token -1 stands for one that was dropped, in any frame.
+function patchesOf(planner, token) {
+  const members = [];
+  const bare = { token, members, links: [], bottleneck: -1, patches: 0, from: 0, to: 0 };
+  if (token < 0) return bare;
+  const [from, to] = [planner.firstFrame[token], planner.lastFrame[token]];
+  for (let i = planner.frameStart[from]; i < planner.frameStart[to + 1]; i++) if (planner.token[i] === token) members.push(i);
+  return { ...bare, from, to, patches: members.length };
 }
 
 // The link that decides when the chain falls apart: the weakest one in a strongest spanning tree; -1 without links.
@@ -58,6 +69,7 @@ export function probeRegion(video, planner, box) {
   const { frames, patches, width } = video;
   const tokens = new Int32Array(frames);
   const away = new Int32Array(frames); // patches whose token is kept in another frame
+  const dropped = new Int32Array(frames); // patches that went into no token
   const finest = new Uint8Array(frames).fill(255); // finest level among the tokens kept here; 255: none
   const [y0, x0, y1, x1] = box;
   const seen = new Int32Array(planner.tokens).fill(-1);
@@ -66,7 +78,8 @@ export function probeRegion(video, planner, box) {
       for (let x = x0; x < x1; x++) {
         const cell = t * patches + y * width + x;
         const token = planner.token[planner.rank[cell]];
-        if (planner.nodeFrame[planner.first[token]] !== t) away[t]++;
+        if (token < 0) dropped[t]++;
+        else if (planner.nodeFrame[planner.first[token]] !== t) away[t]++;
         else {
           finest[t] = Math.min(finest[t], planner.level[cell]);
           if (seen[token] !== t) {
@@ -77,5 +90,5 @@ export function probeRegion(video, planner, box) {
       }
     }
   }
-  return { box, area: (y1 - y0) * (x1 - x0), tokens, away, finest };
+  return { box, area: (y1 - y0) * (x1 - x0), tokens, away, dropped, finest };
 }

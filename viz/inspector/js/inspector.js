@@ -5,9 +5,11 @@ import { clamp, clock, plural, reducedMotion } from "./dom.js";
 import { prefillStats } from "./numbers.js";
 import { OVERLAYS, Painter } from "./painting.js";
 import { Planner } from "./planner.js";
+import { RecordedPlan } from "./recorded.js";
 import { decodeVideo } from "./video.js";
 import { buildParts, chainCard, followTheme, listen } from "./wiring.js";
 
+const STTM = "sttm"; // its decisions are made here; those of other methods come as recorded plans
 const FRAMES_PER_SECOND = 6;
 const LIGHT_UP_MS = 120;
 
@@ -19,7 +21,7 @@ export class Inspector {
     this.listeners = { change: [], select: [], plan: [] };
     this.video = this.planner = null;
     this.state = {
-      tauSpatial: 0.85, tauTemporal: 0.65, rules: "paper", frame: 0, digits: 3, playing: false, probing: false,
+      tauSpatial: 0.85, tauTemporal: 0.65, rules: "paper", method: STTM, plan: null, frame: 0, digits: 3, playing: false, probing: false,
       on: Object.fromEntries(OVERLAYS.map((name) => [name, name === "outlines" || name === "ghost"])),
       hover: null, selected: null, cursor: null, pins: [], probe: null,
     };
@@ -43,10 +45,10 @@ export class Inspector {
     this.play(false);
     this.story.stop();
     this.video = decodeVideo(payload);
-    this.planner = new Planner(this.video);
+    this.planner = this.live = new Planner(this.video);
     this.rival = null;
     this.painter = new Painter(this.video, this.planner);
-    Object.assign(this.state, { frame: 0, hover: null, selected: null, cursor: null, pins: [], probe: null });
+    Object.assign(this.state, { frame: 0, hover: null, selected: null, cursor: null, pins: [], probe: null, plan: null });
     this.video.images.onready = (frame) => (frame < 0 || frame === this.state.frame) && this.ask();
     this.stage.show(this.video, this.painter);
     this.strip.show(this.video, this.painter);
@@ -59,7 +61,7 @@ export class Inspector {
     this.flush();
   }
 
-  // Change any of tauSpatial, tauTemporal, rules, frame, overlays ({name: bool} or a list), probe, curve; tells nobody.
+  // Change any of tauSpatial, tauTemporal, rules, method, plan (recorded, of that method), frame, overlays ({name: bool} or a list), probe, curve; tells nobody.
   set(changes) {
     const { state } = this;
     for (const name of ["tauSpatial", "tauTemporal"]) {
@@ -71,6 +73,16 @@ export class Inspector {
     }
     if (["paper", "as_released"].includes(changes.rules) && changes.rules !== state.rules) {
       state.rules = changes.rules;
+      this.stale.plan = true;
+    }
+    if (changes.method && changes.method !== state.method) {
+      Object.assign(state, { method: changes.method, plan: null, pins: [], selected: null, cursor: null });
+      this.busy("");
+      this.stale.plan = true;
+    }
+    if (changes.plan && changes.plan.method === state.method) { // what comes for a method left by now is late
+      state.plan = changes.plan;
+      this.busy("");
       this.stale.plan = true;
     }
     if (Number.isInteger(changes.frame) && this.video) this._setFrame(clamp(changes.frame, 0, this.video.frames - 1));
@@ -88,15 +100,15 @@ export class Inspector {
   }
 
   settings() {
-    const { tauSpatial, tauTemporal, rules, frame, on } = this.state;
-    return { tauSpatial, tauTemporal, rules, frame, overlays: OVERLAYS.filter((name) => on[name]) };
+    const { tauSpatial, tauTemporal, rules, method, frame, on } = this.state;
+    return { tauSpatial, tauTemporal, rules, method, frame, overlays: OVERLAYS.filter((name) => on[name]) };
   }
 
   stats() {
     if (this.stale.plan) this.flush();
-    const { retention, tokens, total, min, median, max, chains, longest, links, nodes } = this.planner;
+    const { retention, tokens, total, min, median, max, chains, longest, links, nodes, dropped = 0, merged = null } = this.planner;
     const prefill = prefillStats(this.video.curve, this.planner);
-    return { retention, tokens, total, min, median, max, chains, longest, links, nodes, prefill };
+    return { retention, tokens, total, min, median, max, chains, longest, links, nodes, dropped, merged, prefill };
   }
 
   // What the token at a patch stands for, and the thresholds at which that changes (null: at none).
@@ -105,7 +117,7 @@ export class Inspector {
     const { chain, node } = this._entry({ frame, patch });
     const { from, to, members, patches, bottleneck } = chain;
     const breaks = bottleneck < 0 ? null : this.planner.linkCosine[bottleneck];
-    const facts = nodeFacts(this.video, this.planner, node, this.state.rules);
+    const facts = this.planner.recorded ? {} : nodeFacts(this.video, this.planner, node, this.state.rules);
     return { from, to, members: members.length, patches, breaks, ...facts };
   }
 
@@ -118,6 +130,12 @@ export class Inspector {
   message(text) {
     this.refs.message.textContent = text;
     this.refs.message.hidden = !text;
+  }
+
+  // a few words over the picture while the server works; "" takes them away
+  busy(text) {
+    this.refs.busy.textContent = text;
+    this.refs.busy.hidden = !text;
   }
 
   png() {
@@ -262,12 +280,20 @@ export class Inspector {
 
   _replan() {
     const { state } = this;
-    this.planner.run(state.tauSpatial, state.tauTemporal, state.rules);
-    if (state.on.difference) {
+    const recorded = state.method !== STTM && state.plan;
+    this.planner = recorded ? new RecordedPlan(this.video, recorded) : this.live;
+    this.painter.use(this.planner);
+    this.live.run(state.tauSpatial, state.tauTemporal, state.rules);
+    this.rivalled = state.on.difference && !recorded;
+    this.section.classList.toggle("recorded", Boolean(recorded));
+    this.refs.controls.hidden = !this.options.controls || Boolean(recorded);
+    this.refs.notice.textContent = this.planner.waiting || "";
+    this.refs.notice.hidden = !this.planner.waiting;
+    if (this.rivalled) {
       this.rival ??= new Planner(this.video);
       this.rival.run(state.tauSpatial, state.tauTemporal, state.rules === "paper" ? "as_released" : "paper");
     }
-    this.painter.other = state.on.difference ? this.rival : null;
+    this.painter.other = this.rivalled ? this.rival : null;
     this.stale.plan = false;
     this._emit("plan", this.planner);
   }
@@ -313,7 +339,8 @@ export class Inspector {
 
   _caption() {
     const { state, video, planner, refs } = this;
-    const text = `frame ${state.frame + 1} \u00b7 ${clock(video.times[state.frame])} \u00b7 ${plural(planner.perFrame[state.frame], "token")}`;
+    const kept = planner.waiting ? "" : ` \u00b7 ${plural(planner.perFrame[state.frame], "token")}`;
+    const text = `frame ${state.frame + 1} \u00b7 ${clock(video.times[state.frame])}${kept}`;
     if (refs.caption.textContent === text) return;
     refs.caption.textContent = text;
     refs.overview.setAttribute("aria-valuenow", state.frame + 1);
@@ -332,11 +359,12 @@ export class Inspector {
   _entry({ frame, patch }) {
     const node = this.planner.rank[frame * this.video.patches + patch];
     const token = this.planner.token[node];
-    return { chain: chainOf(this.planner, token), colour: this.painter.colourOf(token), node };
+    return { chain: chainOf(this.planner, token), colour: token < 0 ? "transparent" : this.painter.colourOf(token), node };
   }
 
   _anchor() {
     const { state } = this;
+    if (this.planner.waiting) return null;
     if (state.hover !== null) return { frame: state.frame, patch: state.hover };
     if (state.cursor !== null) return { frame: state.frame, patch: state.cursor };
     return state.selected;
@@ -375,7 +403,8 @@ export class Inspector {
     if (!anchor) return;
     const { chain } = this._entry(anchor);
     const size = `${plural(chain.members.length, "member")}, ${plural(chain.patches, "patch")}`;
-    this.refs.spoken.textContent = `Token of ${size}, frames ${chain.from + 1} to ${chain.to + 1}`;
+    if (!chain.members.length) this.refs.spoken.textContent = "Dropped: no token stands for this patch";
+    else this.refs.spoken.textContent = `Token of ${size}, frames ${chain.from + 1} to ${chain.to + 1}`;
   }
 
   _emit(event, detail) {

@@ -12,6 +12,7 @@ export function handleKey(inspector, event) {
   const arrow = ARROWS[event.key];
   if (arrow && event.shiftKey && !inField) return moveCursor(inspector, arrow);
   const threshold = { "[": ["tauSpatial", -1], "]": ["tauSpatial", 1], ",": ["tauTemporal", -1], ".": ["tauTemporal", 1] }[event.key];
+  if (threshold && inspector.planner.recorded) return false;
   if (threshold) return nudge(inspector, ...threshold);
   if (inField) return false;
   if (inspector.story.key(event.key)) return;

@@ -10,7 +10,7 @@ export class Legend {
   }
 
   update(video, state, painter) {
-    const key = [video.levels, state.rules, painter.other?.tokens, painter.heatLimit, JSON.stringify(state.on)].join();
+    const key = [video.levels, state.rules, painter.other?.tokens, painter.heatLimit, painter.planner.title, painter.planner.waiting, painter.planner.dropped > 0, JSON.stringify(state.on)].join();
     if (key === this.key) return;
     this.key = key;
     this.element.replaceChildren(...this._items(video, state, painter));
@@ -21,9 +21,14 @@ export class Legend {
     const item = (colour, text, shape = "swatch") => {
       items.push(make("span", {}, make("i", { class: shape, style: `background:${colour}` }), text));
     };
-    if (on.outlines) for (let l = 0; l < video.levels; l++) item(levelColour(l), `level ${l}: ${2 ** l}\u00d7${2 ** l}`);
-    if (on.ghost) item("#14171c8f", "merged into another frame");
-    if (on.chains) item(CHAIN_GRADIENT, "one colour a chain");
+    const { planner } = painter;
+    if (planner.waiting) return items;
+    if (planner.recorded) {
+      if (on.outlines) ["one patch", "2 to 4 patches", "5 to 16", "more"].forEach((text, l) => item(levelColour(l), text));
+      if (planner.dropped) item("repeating-linear-gradient(135deg, #6b727c 0 2px, #23272d 2px 5px)", "dropped");
+    } else if (on.outlines) for (let l = 0; l < video.levels; l++) item(levelColour(l), `level ${l}: ${2 ** l}\u00d7${2 ** l}`);
+    if (on.ghost) item("#14171c8f", planner.recorded ? "its token stands in another frame" : "merged into another frame");
+    if (on.chains) item(CHAIN_GRADIENT, planner.recorded ? "one colour a token" : "one colour a chain");
     if (on.heat) item(HEAT_GRADIENT, `1 to ${plural(painter.heatLimit, "patch")} a token`, "swatch wide");
     if (on.difference && painter.other) {
       item(OTHER_BOXES, "other boxes");

@@ -39,19 +39,29 @@ export class Numbers {
     field("tokens", "tokens", "Tokens kept, of all");
     field("perFrame", "a frame", "Tokens kept per frame: median (lowest\u2013highest)");
     field("chains", "chains,", "Tokens that join boxes of several frames");
+    field("merged", "merged,", "Tokens that stand for several patches");
     field("prefill", "prefill", "Seconds of prefill; * predicted from those measured for other token counts");
   }
 
   update(planner, curve) {
     const whole = (n) => n.toLocaleString("en-US");
+    const { recorded, waiting } = planner;
+    this.element.hidden = Boolean(waiting);
+    this._field("chains").hidden = Boolean(recorded);
+    this._field("merged").hidden = !recorded;
+    if (recorded) this._write("merged", whole(planner.merged), `${whole(planner.dropped)} ${planner.dropped === 1 ? "patch" : "patches"} dropped`);
     this._write("retention", percent(planner.retention));
     this._write("tokens", `${whole(planner.tokens)} / ${whole(planner.total)}`);
     this._write("perFrame", String(planner.median), `(median; ${planner.min} to ${planner.max})`);
     this._write("chains", whole(planner.chains), `longest ${planner.longest} ${planner.longest === 1 ? "frame" : "frames"}`);
     const prefill = prefillStats(curve, planner);
-    this.fields.get("prefill").value.parentElement.hidden = !prefill;
+    this._field("prefill").hidden = !prefill;
     const mark = prefill?.measured ? "" : "*";
     if (prefill) this._write("prefill", `${seconds(prefill.seconds)}${mark}`, `\u00d7${prefill.speedup.toFixed(1)}${mark}`);
+  }
+
+  _field(name) {
+    return this.fields.get(name).value.parentElement;
   }
 
   _write(name, value, note = "") {

@@ -42,6 +42,7 @@ export class ChainCard {
     const { chain, node } = entry;
     Object.assign(this, { video, planner, entry, state });
     const single = chain.members.length === 1;
+    if (planner.recorded) return this._recorded(planner, entry);
     const from = planner.first[chain.token];
     this.swatch.style.background = single ? "transparent" : entry.colour;
     this.title.textContent = single ? "Single token" : `Chain of ${chain.to - chain.from + 1} frames`;
@@ -55,6 +56,20 @@ export class ChainCard {
       this._listLinks();
       this._reveal(state.frame);
     }
+  }
+
+  // a method other than STTM has no chains: only what went into the token is known
+  _recorded(planner, { chain, colour, node }) {
+    const gone = chain.token < 0;
+    const frames = chain.from === chain.to ? `frame ${chain.from + 1}` : `frames ${chain.from + 1}\u2013${chain.to + 1}`;
+    this.swatch.style.background = chain.members.length > 1 ? colour : "transparent";
+    this.title.textContent = gone ? "Dropped" : chain.members.length > 1 ? `One token of ${plural(chain.patches, "patch")}` : "Single token";
+    this.summary.textContent = gone ? `frame ${planner.nodeFrame[node] + 1}: no token stands for this patch` : frames;
+    this.element.dataset.token = gone ? "" : String(planner.first[chain.token]);
+    const words = gone ? [] : [`It stands in frame ${planner.nodeFrame[planner.first[chain.token]] + 1}`];
+    const lines = [...words, `${planner.title} has no chains or links to show`];
+    this.facts.replaceChildren(...lines.map((line) => make("li", {}, line)));
+    this.lanes.hidden = this.links.hidden = true;
   }
 
   // scroll the swimlane to the frame on the stage, when that changes
@@ -154,15 +169,18 @@ export class ProbeCard {
 function probeLine(found, from, to) {
   let tokens = 0;
   let away = 0;
+  let dropped = 0;
   let finest = 255;
   for (let t = from; t <= to; t++) {
     tokens += found.tokens[t];
     away += found.away[t];
+    dropped += found.dropped[t];
     finest = Math.min(finest, found.finest[t]);
   }
   const frames = to - from + 1;
   const where = from === to ? `Frame ${from + 1}: ` : `Frames ${from + 1}\u2013${to + 1}: `;
   const level = finest === 255 ? "no box kept here" : `finest level ${finest}`;
   const share = percent(away / (found.area * frames));
-  return [where, make("b", {}, plural(tokens, "token")), ` of ${plural(found.area * frames, "patch")}, ${level}, `, make("b", {}, share), " merged into other frames"];
+  const lost = dropped ? [", ", make("b", {}, percent(dropped / (found.area * frames))), " dropped"] : [];
+  return [where, make("b", {}, plural(tokens, "token")), ` of ${plural(found.area * frames, "patch")}, ${level}, `, make("b", {}, share), " merged into other frames", ...lost];
 }

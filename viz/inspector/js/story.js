@@ -16,7 +16,7 @@ const STORY = [
   {
     title: "What merges",
     settings: () => ({ overlays: ["outlines", "ghost", "chains"] }),
-    text: ({ planner }) =>
+    text: ({ planner }) => planner.recorded ? keptBy(planner) :
       `Alike boxes become one token, in a frame and through time: ${percent(planner.retention)} stay, in ${plural(planner.chains, "chain")} and single boxes.`,
   },
   {
@@ -37,9 +37,13 @@ const STORY = [
       tauTemporal: video.ranges.tauTemporal.min,
       probe: video.needles[0] ? { ...video.needles[0] } : null,
     }),
-    text: ({ video, planner }) => `At the lowest thresholds ${percent(planner.retention)} stay${needleLeft(video, planner)}.`,
+    text: ({ video, planner }) => planner.recorded ? `At this budget ${percent(planner.retention)} stay${needleLeft(video, planner)}.` : `At the lowest thresholds ${percent(planner.retention)} stay${needleLeft(video, planner)}.`,
   },
 ];
+
+function keptBy(planner) {
+  return planner.waiting || `${planner.title} leaves ${percent(planner.retention)}: ${plural(planner.merged, "token")} of several patches, ${plural(planner.dropped, "patch")} dropped.`;
+}
 
 function needleLeft(video, planner) {
   const needle = video.needles[0];

@@ -35,7 +35,7 @@ export function decodeVideo(payload) {
 }
 
 // little-endian bytes in base64; the bytes are copied so that the view is aligned
-function decodeArray(base64, Type) {
+export function decodeArray(base64, Type) {
   const text = atob(base64);
   const bytes = new Uint8Array(text.length);
   for (let i = 0; i < text.length; i++) bytes[i] = text.charCodeAt(i);
