@@ -35,7 +35,8 @@ def files(tmp_path):
 def test_a_row_has_what_its_headers_say():
     row = dict(zip(HISTORY, history_row(run()), strict=True))
     assert row == {
-        "question": "What?", "method": "STTM", "all tokens": "one", "merged": "two", "answer": "changed", "kept": "10.0%", "τ_S": "0.9",
+        "question": "What?", "method": "STTM", "all tokens": "one", "merged": "two", "answer": "changed",
+        "kept": "10.0%", "τ_S": "0.9",
         "τ_T": "0.8", "TTFT all": "2.00 s", "TTFT merged": "1.00 s", "faster": "×2.00", "video": "clip.mp4",
         "frames": 8, "rules": "paper",
     }  # fmt: skip
