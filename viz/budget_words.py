@@ -49,5 +49,5 @@ def plan_words(plan: Plan, budget: float) -> str:
 def waiting_words(method: Method) -> str:
     """Why a method has no picture yet."""
     if method.query_aware:
-        return f"{method.title} reads the question: ask one, and the picture shows what it left."
-    return f"{method.title} acts before the vision encoder: ask a question, and the picture shows what it left."
+        return f"{method.title} reads the question: its picture comes with the answer."
+    return f"{method.title} acts before the vision encoder: its picture comes with the answer."

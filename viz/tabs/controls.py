@@ -135,7 +135,8 @@ def method_about(method: str) -> str:
     where = {"tokens": "on tokens", "layers": "inside the decoder's layers", "pixels": "on pixels"}[kind.acts_on]
     asks = ", and the question decides: its picture appears with the answer" if kind.query_aware else ""
     layer = "" if kind.merge_layer is None or kind.acts_on == "pixels" else f" from layer {kind.merge_layer} on"
-    return f"{kind.paper}. Acts {where}{layer}{asks}."
+    paper = kind.paper[:1].upper() + kind.paper[1:]
+    return f"{paper}. Acts {where}{layer}{asks}."
 
 
 def preset_frames(studio: Studio, name: str) -> Callable[[float], int]:
@@ -231,10 +232,9 @@ def _merge_controls(studio: Studio, sliders: tuple[dict, dict]) -> tuple:
 
 
 def _method_title(method: type[Method]) -> str:
-    """As in the list: a method that reads the question, or acts elsewhere than on tokens, says so."""
-    notes = [f"in {method.acts_on}"] if method.acts_on == "layers" else ["on pixels"] * (method.acts_on == "pixels")
-    notes += ["reads the question"] * method.query_aware
-    return method.title + (f" ({', '.join(notes)})" if notes else "")
+    """As in the list: a method that reads the question, or acts on pixels, says so."""
+    note = "reads the question" if method.query_aware else "pixels" if method.acts_on == "pixels" else ""
+    return f"{method.title} ({note})" if note else method.title
 
 
 def _finer_controls(studio: Studio) -> tuple:

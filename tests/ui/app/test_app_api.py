@@ -121,7 +121,8 @@ def posted(address: str, name: str, body: str) -> tuple[int, str]:
 @pytest.mark.parametrize("value", ["NaN", "Infinity", "-Infinity", "1e999", '"abc"', "[0.5]", "{}", "true", "9" * 400])
 @pytest.mark.parametrize("place, argument", [(3, "tau_spatial"), (4, "tau_temporal"), (2, "num_frames")])
 def test_a_raw_request_with_no_number_is_told_which_argument(address, value, place, argument):
-    data = ["null", '"code-short"', "4", "0.9", "0.8", "null", '"paper"', "2", '"balanced"']
+    data = ["null", '"code-short"', "4", "0.9", "0.8", "null", '"paper"', "2", '"balanced"', '"sttm"']
+    data += ['"kept"', "null", '""']
     data[place] = value
     status, text = posted(address, "plan", f'{{"data": [{", ".join(data)}]}}')
     assert status == 200 and f"{argument} must be a " in text and "event: error" in text

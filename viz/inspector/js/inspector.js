@@ -1,13 +1,13 @@
 // The whole view: holds the state, re-plans when a threshold moves, repaints once per animation frame.
 
 import { chainOf, nodeFacts } from "./chains.js";
-import { clamp, clock, plural, reducedMotion } from "./dom.js";
+import { clamp, reducedMotion } from "./dom.js";
 import { prefillStats } from "./numbers.js";
 import { OVERLAYS, Painter } from "./painting.js";
 import { Planner } from "./planner.js";
-import { RecordedPlan } from "./recorded.js";
+import { RecordedPlan, changeMethod, showKind, spokenOf } from "./recorded.js";
 import { decodeVideo } from "./video.js";
-import { buildParts, chainCard, followTheme, listen } from "./wiring.js";
+import { buildParts, chainCard, followTheme, listen, writeCaption } from "./wiring.js";
 
 const STTM = "sttm"; // its decisions are made here; those of other methods come as recorded plans
 const FRAMES_PER_SECOND = 6;
@@ -75,13 +75,7 @@ export class Inspector {
       state.rules = changes.rules;
       this.stale.plan = true;
     }
-    if (changes.method && changes.method !== state.method) {
-      Object.assign(state, { method: changes.method, plan: null, pins: [], selected: null, cursor: null });
-      this.busy("");
-      this.stale.plan = true;
-    }
-    if (changes.plan && changes.plan.method === state.method) { // what comes for a method left by now is late
-      state.plan = changes.plan;
+    if (changeMethod(state, changes)) {
       this.busy("");
       this.stale.plan = true;
     }
@@ -285,10 +279,7 @@ export class Inspector {
     this.painter.use(this.planner);
     this.live.run(state.tauSpatial, state.tauTemporal, state.rules);
     this.rivalled = state.on.difference && !recorded;
-    this.section.classList.toggle("recorded", Boolean(recorded));
-    this.refs.controls.hidden = !this.options.controls || Boolean(recorded);
-    this.refs.notice.textContent = this.planner.waiting || "";
-    this.refs.notice.hidden = !this.planner.waiting;
+    showKind(this, recorded);
     if (this.rivalled) {
       this.rival ??= new Planner(this.video);
       this.rival.run(state.tauSpatial, state.tauTemporal, state.rules === "paper" ? "as_released" : "paper");
@@ -313,7 +304,7 @@ export class Inspector {
     const chains = entries.filter(({ chain }) => chain.members.length > 1);
     const marked = (t) => chains.some(({ chain }) => t >= chain.from && t <= chain.to);
     this.overview.draw(planner, state.frame, this.colours, (t) => this.strip.isVisible(t), marked);
-    this._caption();
+    writeCaption(this);
     this._cards(entries);
     this.legend.update(video, state, this.painter);
   }
@@ -335,17 +326,6 @@ export class Inspector {
     if (share >= 1 || reducedMotion()) return 1;
     this.ask();
     return 0.3 + 0.7 * share;
-  }
-
-  _caption() {
-    const { state, video, planner, refs } = this;
-    const kept = planner.waiting ? "" : ` \u00b7 ${plural(planner.perFrame[state.frame], "token")}`;
-    const text = `frame ${state.frame + 1} \u00b7 ${clock(video.times[state.frame])}${kept}`;
-    if (refs.caption.textContent === text) return;
-    refs.caption.textContent = text;
-    refs.overview.setAttribute("aria-valuenow", state.frame + 1);
-    refs.overview.setAttribute("aria-valuetext", text);
-    refs.stage.setAttribute("aria-label", `${video.title || "Video"}, ${text}`);
   }
 
   // the token in hand first, then the pinned ones: {chain, colour, node, strong, pin}
@@ -402,9 +382,7 @@ export class Inspector {
     const anchor = this._anchor();
     if (!anchor) return;
     const { chain } = this._entry(anchor);
-    const size = `${plural(chain.members.length, "member")}, ${plural(chain.patches, "patch")}`;
-    if (!chain.members.length) this.refs.spoken.textContent = "Dropped: no token stands for this patch";
-    else this.refs.spoken.textContent = `Token of ${size}, frames ${chain.from + 1} to ${chain.to + 1}`;
+    this.refs.spoken.textContent = spokenOf(chain);
   }
 
   _emit(event, detail) {

@@ -1,6 +1,7 @@
 // A plan of any method as it comes from the server, with the fields of a Planner that pictures need. Every patch is a
 // node of its own: node i is patch i of the video in scan order. Nothing is decided here.
 
+import { plural } from "./dom.js";
 import { decodeArray } from "./video.js";
 
 const SIZES = [1, 4, 16]; // patches of a token in one frame: levels 0, 1, 2; more are level 3 (viz/pieces.py)
@@ -82,3 +83,31 @@ export class RecordedPlan {
     this.median = sorted.length % 2 ? sorted[middle] : (sorted[middle - 1] + sorted[middle]) / 2;
   }
 }
+
+// Takes another method, or its plan, into the state; a plan that comes for a method left by now is late. Whether it did.
+export function changeMethod(state, { method, plan }) {
+  const other = Boolean(method) && method !== state.method;
+  if (other) Object.assign(state, { method, plan: null, pins: [], selected: null, cursor: null });
+  const fits = Boolean(plan) && plan.method === state.method;
+  if (fits) state.plan = plan;
+  return other || fits;
+}
+
+// What of the page belongs to STTM alone gives way to a recorded plan, and comes back.
+export function showKind({ section, refs, options, planner, controls }, recorded) {
+  section.classList.toggle("recorded", Boolean(recorded));
+  refs.controls.hidden = !options.controls || Boolean(recorded);
+  refs.notice.textContent = planner.waiting || "";
+  refs.notice.hidden = !planner.waiting;
+  refs.empty.textContent = recorded ? "Point at a patch, or tap it, to see all patches of its token." : EMPTY;
+  const chips = { outlines: ["Quadtree", "Tokens"], chains: ["Chains", "Members"] };
+  for (const [name, words] of Object.entries(chips)) controls.chips.get(name).textContent = words[recorded ? 1 : 0];
+}
+
+export function spokenOf(chain) {
+  if (!chain.members.length) return "Dropped: no token stands for this patch";
+  const size = `${plural(chain.members.length, "member")}, ${plural(chain.patches, "patch")}`;
+  return `Token of ${size}, frames ${chain.from + 1} to ${chain.to + 1}`;
+}
+
+const EMPTY = "Point at a box, or tap it, to see the chain of tokens that it was merged into. Pin chains to compare them.";

@@ -1,7 +1,7 @@
 // Puts the page's parts together and connects them with the inspector: elements, pointers, keys, theme.
 
 import { Controls } from "./controls.js";
-import { make } from "./dom.js";
+import { clock, make, plural } from "./dom.js";
 import { handleKey } from "./keyboard.js";
 import { Legend } from "./legend.js";
 import { Numbers } from "./numbers.js";
@@ -77,6 +77,17 @@ export function listen(inspector) {
     if (handleKey(inspector, event) !== false) event.preventDefault();
   });
   new ResizeObserver(() => inspector.ask()).observe(inspector.section);
+}
+
+// Frame, time and tokens under the picture, and for those who hear the page.
+export function writeCaption({ state, video, planner, refs }) {
+  const kept = planner.waiting ? "" : ` \u00b7 ${plural(planner.perFrame[state.frame], "token")}`;
+  const text = `frame ${state.frame + 1} \u00b7 ${clock(video.times[state.frame])}${kept}`;
+  if (refs.caption.textContent === text) return;
+  refs.caption.textContent = text;
+  refs.overview.setAttribute("aria-valuenow", state.frame + 1);
+  refs.overview.setAttribute("aria-valuetext", text);
+  refs.stage.setAttribute("aria-label", `${video.title || "Video"}, ${text}`);
 }
 
 // Follow Gradio's `dark` class, and the system where nobody else decides; calls back with the canvas colours.
