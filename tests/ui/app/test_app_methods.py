@@ -8,7 +8,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from sttm_core.settings import RunSettings
-from tests.ui.app.visit import VIEW, ask, card, keep, stats
+from tests.ui.app.visit import VIEW, alive, ask, card, keep, stats
 from tests.ui.inspected import GET
 
 RECORDED = f"(method) => {VIEW}.settings().method === method && {VIEW}.planner.recorded && !{VIEW}.planner.waiting"
@@ -35,6 +35,7 @@ def says(found: dict, plan) -> None:
 
 def test_tome_is_chosen_seen_asked_linked_and_taken_home(visit, studio, open_page, tmp_path):
     page = visit("sample=code-short&frames=8")
+    page.wait_for_function("window.sttmArrived")
     before = page.evaluate(f"({VIEW}.flush(), {VIEW}.png())")
     choose(page, "ToMe")
     _, plan = studio.planned(studio.open_sample("code-short", 8), RunSettings.of("tome", retention=0.3))
@@ -58,7 +59,7 @@ def test_tome_is_chosen_seen_asked_linked_and_taken_home(visit, studio, open_pag
     taken = home.evaluate(f"({GET}.flush(), {{...{GET}.settings(), ...{GET}.stats()}})")
     says(taken, plan)
     assert taken["method"] == "tome" and home.evaluate(f"{GET}.refs.controls.hidden")
-    page.reload()
+    alive(page.reload() and page)
     says(drawn(page, "tome"), plan)
     choose(page, "STTM")
     page.wait_for_function(f"{VIEW}.settings().method === 'sttm' && !{VIEW}.planner.recorded")
@@ -80,6 +81,7 @@ def test_dropped_patches_are_dropped_in_the_browser(visit, studio, method, seed)
 
 def test_a_method_that_reads_the_question_says_what_it_waits_for(visit):
     page = visit("sample=code-short&frames=8")
+    page.wait_for_function("window.sttmArrived")
     choose(page, "FastV")
     page.wait_for_function(f"{VIEW}.planner.waiting")
     expect(page.locator("#found")).to_contain_text("its picture comes with the answer")
