@@ -19,6 +19,14 @@ def pytest_configure(config: pytest.Config) -> None:
         config.pluginmanager.register(BrowserTestsRan(config.rootpath))
 
 
+def pytest_sessionstart() -> None:
+    """Convolutions in float32 are computed as such: cuDNN would round what goes into them to TF32."""
+    if _cuda_is_available():
+        import torch
+
+        torch.backends.cudnn.allow_tf32 = False
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     on_gpu = [item for item in items if item.get_closest_marker("gpu")]
     if on_gpu and not _cuda_is_available():

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from copy import copy
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -122,10 +122,10 @@ class Family:
         """A `with` inside which steps ``repeated [T]`` get the features of the step before instead of being encoded."""
         if self.features_by is None:
             return nullcontext()
-        return encoded_once(model.model, self.features_by, repeated, self.closing_tokens(model))
+        return encoded_once(model.model, self.features_by, repeated, partial(self.closing_rows, model))
 
-    def closing_tokens(self, model: nn.Module) -> int:
-        """Tokens that the encoder puts behind the last step."""
+    def closing_rows(self, model: nn.Module, rows: int, steps: int) -> int:
+        """Of ``rows`` features that the encoder gave of ``steps`` steps, those that stand behind the last step."""
         return 0
 
     def any_size(self, model: nn.Module) -> AbstractContextManager[None]:

@@ -29,8 +29,13 @@ class LlavaOnevision(Family):
 
     features_by = "get_video_features"
 
-    def closing_tokens(self, model: nn.Module) -> int:
-        return NEWLINES
+    def closing_rows(self, model: nn.Module, rows: int, steps: int) -> int:
+        """The newline, where the encoder puts it there; before transformers 5.20 the model did, after it.
+
+        Frames are square grids, and no square is one more than another.
+        """
+        squares = rows % steps == 0 and math.isqrt(rows // steps) ** 2 == rows // steps
+        return 0 if squares else NEWLINES
 
     def inputs(
         self, processor, text: str, frames: torch.Tensor, times: np.ndarray, frame_tokens: int | None = None

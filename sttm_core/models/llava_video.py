@@ -136,7 +136,7 @@ class LlavaVideo(Family):
 
     features_by = "video_tokens"
 
-    def closing_tokens(self, model: nn.Module) -> int:
+    def closing_rows(self, model: nn.Module, rows: int, steps: int) -> int:
         return int(model.config.newline == "one_token")
 
     def matches(self, config: dict) -> bool:

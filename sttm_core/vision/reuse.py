@@ -6,7 +6,7 @@ encoder joins.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -32,7 +32,12 @@ def repeated_steps(inputs: Mapping[str, torch.Tensor], count: int) -> torch.Tens
 
 
 @contextmanager
-def encoded_once(owner: nn.Module, method: str, repeated: torch.Tensor, closing: int = 0) -> Iterator[None]:
+def encoded_once(
+    owner: nn.Module,
+    method: str,
+    repeated: torch.Tensor,
+    closing: Callable[[int, int], int] = lambda rows, steps: 0,
+) -> Iterator[None]:
     """Inside the `with`, ``owner``'s ``method`` encodes only the steps that are not ``repeated [T]``.
 
     It gives features of all steps: those of a repeated one are copies of the step's before.
@@ -40,7 +45,7 @@ def encoded_once(owner: nn.Module, method: str, repeated: torch.Tensor, closing:
     Args:
         method: takes tensors of T steps, and perhaps a grid ``[[T, H, W]]``; gives features ``[..., C]`` of steps in a
             row, or an output that holds some.
-        closing: rows of features behind the last step.
+        closing: of so many rows of features of so many steps, how many stand behind the last step.
     """
     if not repeated.any():
         yield
@@ -85,14 +90,16 @@ def _narrowed(given: Any, count: int, kept: torch.Tensor) -> Any:
     return chosen[None] if given.shape[:2] == (1, count) else chosen.flatten(0, 1)
 
 
-def _spread(features: Any, source: torch.Tensor, closing: int) -> Any:
+def _spread(features: Any, source: torch.Tensor, closing: Callable[[int, int], int]) -> Any:
     """Features of all steps from those of the kept ones, wherever in lists and tuples they are."""
     if isinstance(features, (list, tuple)):
         return type(features)(_spread(part, source, closing) for part in features)
     rows = features.flatten(0, -2)  # [steps * rows a step + closing, C]
-    body, end = rows[: len(rows) - closing], rows[len(rows) - closing :]
-    steps = body.unflatten(0, (int(source[-1]) + 1, -1))[source.to(rows.device)]  # [T, rows a step, C]
-    if features.ndim == 3 and not closing:
+    count = int(source[-1]) + 1
+    last = len(rows) - closing(len(rows), count)
+    body, end = rows[:last], rows[last:]
+    steps = body.unflatten(0, (count, -1))[source.to(rows.device)]  # [T, rows a step, C]
+    if features.ndim == 3 and len(features) == count > 1:
         return steps  # [T, n, C], which callers flatten
-    whole = torch.cat([steps.flatten(0, 1), end]) if closing else steps.flatten(0, 1)
+    whole = torch.cat([steps.flatten(0, 1), end])
     return whole[None] if features.ndim == 3 else whole

@@ -121,7 +121,8 @@ def plain_features(llm: VideoLLM, model_type: str, side: int) -> torch.Tensor:
         found = model.get_video_features(given["pixel_values_videos"], interpolate_pos_encoding=True)
     finally:
         config.image_size = own
-    return found.pooler_output[0, :-1]  # without the newline
+    frames = found.pooler_output[0]
+    return frames[: len(frames) // side**2 * side**2]  # without the newline, where it is there already
 
 
 @torch.no_grad()
