@@ -62,6 +62,7 @@ def running(tmp_path: Path) -> Iterator[tuple[subprocess.Popen, str]]:
     process = subprocess.Popen(
         [sys.executable, "app.py", "--port", str(port)], cwd=Path(app.__file__).parent,
         env=os.environ | {"GRADIO_TEMP_DIR": str(tmp_path)}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # which a shell's background job ignores
     )  # fmt: skip
     address, patience = f"http://127.0.0.1:{port}/", time.monotonic() + 120
     while time.monotonic() < patience:

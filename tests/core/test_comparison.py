@@ -37,7 +37,7 @@ def llm() -> VideoLLM:
         ({"retention": -0.2}, "The budget must lie above 0% and at most 100%, got -20%."),
         ({"retention": 1.01}, "The budget must lie above 0% and at most 100%, got 101%."),
         ({"retention": math.nan}, "The budget must lie above 0% and at most 100%, got nan%."),
-        ({"rules": "mine"}, "The rules must be one of paper, as_released, got 'mine'."),
+        ({"rules": "mine"}, "The rules must be one of paper, as_released, bottom_up, got 'mine'."),
         ({"position_rule": "first"}, "The position rule must be one of reassigned, survived, merged, got 'first'."),
         ({"prefer": "time"}, "A budget may prefer balanced, spatial, temporal, got 'time'."),
     ],
