@@ -9,7 +9,7 @@ import json
 import os
 import platform
 import random
-import re
+import socket
 import statistics
 import subprocess
 import sys
@@ -18,11 +18,12 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
+import httpx
 import typer
 from gradio_client import Client
 
@@ -75,24 +76,32 @@ def request(rng: random.Random, samples: list[dict]) -> tuple[str, dict]:
 @contextmanager
 def application(cache_gb: float) -> Iterator[tuple[str, int]]:
     """The page on the shipped model in a process of its own: its address and process number."""
-    command = [sys.executable, "app.py", "--port", "0", "--cache-gb", str(cache_gb)]
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "app.py", "--port", str(port), "--cache-gb", str(cache_gb)]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL)
     try:
-        yield _address(process), process.pid
+        url = f"http://127.0.0.1:{port}"
+        wait_for(url, process)
+        yield url, process.pid
     finally:
         process.terminate()
         process.wait(30)
 
 
-def _address(process: subprocess.Popen) -> str:
-    """What the page prints once it listens; the rest of its output is read away."""
+def wait_for(url: str, process: subprocess.Popen) -> None:
+    """Until the page answers.
+
+    Raises:
+        RuntimeError: if its process ends before, or it takes longer than `STARTS_WITHIN_S`.
+    """
     until = time.perf_counter() + STARTS_WITHIN_S
-    for line in process.stdout:
-        if found := re.search(r"https?://[\d.]+:\d+", line):
-            threading.Thread(target=process.stdout.read, daemon=True).start()
-            return found.group()
-        if time.perf_counter() > until:
-            break
+    while process.poll() is None and time.perf_counter() < until:
+        with suppress(httpx.TransportError):
+            httpx.get(url)
+            return
+        time.sleep(SAMPLED_EVERY_S)
     raise RuntimeError("the page did not start; run python app.py to see why.")
 
 
