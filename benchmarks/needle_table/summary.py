@@ -37,7 +37,8 @@ def _line(setting: Setting, rows: Sequence[dict], full: Sequence[dict]) -> dict[
     by_task = {task: [a["right"] for a in answers if a["task"] == task] for task in HELD_OUT_TASKS}
     needles = [right for task in TASKS for right in by_task[task]]
     changed = sum(one["said"] != other["said"] for one, other in zip(answers, full, strict=True))
-    seconds = {name: statistics.median(row[f"{name}_s"] for row in rows) for name in STAGES}
+    timed = [row for row in rows if all(f"{name}_s" in row for name in STAGES)]  # rows of older code lack a stage
+    seconds = {name: statistics.median(row[f"{name}_s"] for row in timed) for name in STAGES}
     return {
         "label": setting.label,
         "budget": setting.budget,

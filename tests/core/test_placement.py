@@ -103,4 +103,4 @@ def test_the_second_gpu_alone(saved: Path) -> None:
     torch.cuda.reset_peak_memory_stats(0)
     before = torch.cuda.memory_allocated(0)
     answers(second)
-    assert torch.cuda.max_memory_allocated(0) == before
+    assert torch.cuda.max_memory_allocated(0) <= before
