@@ -68,8 +68,8 @@ FAILED_JS = f"""(method) => {{
   {VIEW}?.busy("");
 }}"""
 SEEN = (
-    "One frame as the language model reads it: each bright box is one token; darkened boxes were merged into a token "
-    "of an earlier frame."
+    "One frame as the language model reads it: each bright box is one token; what is dark went into a token of "
+    "another frame, or was dropped."
 )
 INSTANT = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
 BROWSER_ONLY = {"fn": None, **INSTANT}
